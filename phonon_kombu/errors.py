@@ -1,0 +1,104 @@
+"""Every error that phonon_kombu raises by name.
+
+::
+
+    PhononError
+    ├── ConfigurationError (also ValueError)    a URL or an option that makes no sense
+    ├── ServerError                             this Redis cannot serve us, or not now
+    │   ├── ServerTooOld                        older than Redis 6.2
+    │   ├── LayoutMismatch                      the data was written by a newer layout
+    │   ├── ScriptRefused                       an ACL forbids a script or one of its keys
+    │   ├── ScriptKilled                        SCRIPT KILL, or the server is busy with a script
+    │   └── OutOfMemory                         maxmemory reached under noeviction
+    ├── EmbeddedServerError                     no private Redis could be started
+    ├── JobError                                the job machine refuses an operation
+    │   ├── Exists                              another job has this id
+    │   ├── NotFound                            no job has this id
+    │   ├── NotClaimed                          the job is not claimed (by the caller)
+    │   ├── NotStalled                          the job is not stalled
+    │   └── Unbound                             the queue is not bound to the exchange (any more)
+    ├── MalformedItem                           an item that is no message
+    └── ItemTooLarge (also ValueError)          above Redis's limit for one value
+
+A script refuses with one upper-case word; :data:`REFUSALS` maps it to its class.
+"""
+
+from __future__ import annotations
+
+
+class PhononError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigurationError(PhononError, ValueError):
+    """A URL, a transport option or a queue argument makes no sense."""
+
+
+class ServerError(PhononError):
+    """The Redis server cannot do what is asked."""
+
+
+class ServerTooOld(ServerError):
+    """The server is older than Redis 6.2, the first with all the commands we use."""
+
+
+class LayoutMismatch(ServerError):
+    """The keys in this database were laid out by a release that this one cannot read."""
+
+
+class ScriptRefused(ServerError):
+    """The ACL of the user forbids a script, a command in it, or one of its keys."""
+
+
+class ScriptKilled(ServerError):
+    """A script was killed, or the server is busy with somebody's script."""
+
+
+class OutOfMemory(ServerError):
+    """The server has reached ``maxmemory`` and may not evict: nothing was written."""
+
+
+class EmbeddedServerError(PhononError):
+    """No private Redis server could be started or reached."""
+
+
+class JobError(PhononError):
+    """The job machine refuses an operation: the job is not in a state that allows it."""
+
+
+class Exists(JobError):
+    """Another job with this id is in the queue."""
+
+
+class NotFound(JobError):
+    """No job with this id is in the queue."""
+
+
+class NotClaimed(JobError):
+    """The job is not claimed, or not by the caller."""
+
+
+class NotStalled(JobError):
+    """The job is not stalled."""
+
+
+class Unbound(JobError):
+    """The queue is not bound to the exchange: the binding was deleted or has expired."""
+
+
+class MalformedItem(PhononError):
+    """An item of a queue is no message that this transport can read."""
+
+
+class ItemTooLarge(PhononError, ValueError):
+    """A message is larger than Redis takes for one value (512 MB)."""
+
+
+#: The word with which a script refuses -> the exception to raise.
+REFUSALS: dict[str, type[JobError]] = {
+    "EXISTS": Exists,
+    "NOTFOUND": NotFound,
+    "NOTCLAIMED": NotClaimed,
+    "NOTSTALLED": NotStalled,
+    "UNBOUND": Unbound,
+}

@@ -1,0 +1,1 @@
+"""phonon: who is alive, and what they hold."""

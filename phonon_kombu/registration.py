@@ -1,0 +1,42 @@
+"""Makes the ``phonon`` URL schemes known to kombu, without importing redis or celery.
+
+kombu keeps its transports in a table, :data:`kombu.transport.TRANSPORT_ALIASES`, and offers no
+entry point to add to it. It does load the entry points of the group ``kombu.serializers`` when
+:mod:`kombu.serialization` is imported, which happens before any connection can carry a message.
+Ours, :data:`SERIALIZER`, brings in this module and thereby the aliases, so that
+``Celery(broker="phonon://...")`` works in a process that imports nothing of ours by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+TRANSPORT = "phonon_kombu.transport:Transport"
+SENTINEL_TRANSPORT = "phonon_kombu.transport:SentinelTransport"
+
+#: URL scheme -> dotted name of the transport class. The forms with a ``+`` are what kombu looks
+#: up when it fails over to the next URL of a list; in the first URL it splits them at the ``+``.
+ALIASES: dict[str, str] = {
+    "phonon": TRANSPORT,
+    "phonons": "phonon_kombu.transport:TLSTransport",
+    "phonon+tcp": TRANSPORT,
+    "phonon+socket": TRANSPORT,
+    "phonon+embedded": TRANSPORT,
+    "phonon+sentinel": SENTINEL_TRANSPORT,
+}
+
+
+def register() -> None:
+    """Add :data:`ALIASES` to kombu's table of transports. Doing it again changes nothing."""
+    from kombu.transport import TRANSPORT_ALIASES
+
+    TRANSPORT_ALIASES.update(ALIASES)
+
+
+def _dumps(obj: Any) -> str:
+    return json.dumps(obj, separators=(",", ":"))
+
+
+#: What kombu registers as the serializer ``phonon``: plain JSON without spaces, safe to accept.
+SERIALIZER = (_dumps, json.loads, "application/x-phonon-json", "utf-8")

@@ -1,0 +1,1 @@
+"""The only room that knows key names, Lua and redis-py."""

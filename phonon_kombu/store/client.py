@@ -1,0 +1,256 @@
+"""One connection for commands, kept for as long as it lives.
+
+redis-py's clients take a connection from a pool for every command and give it back after it; at
+the rates of a broker that costs more than the command. A :class:`Link` holds one connection,
+packs what it can once, sends any number of commands in one write, and is safe between threads and
+across a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis import exceptions as redis_errors
+
+from .. import errors
+from .scripts import Prepared, Script, pack_command
+
+#: The oldest server that has all commands we use (ZADD/HRANDFIELD era: LMOVE, ZMSCORE, RPOP n).
+OLDEST_SERVER = (6, 2)
+
+#: Version of the key layout. It grows when an older release could no longer read the data.
+LAYOUT = 1
+
+#: Refusals of the server that end when the connection is made anew, by the first word.
+HEALABLE = ("READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "TRYAGAIN")
+
+#: How a broken conversation with the server looks.
+CONNECTION_ERRORS: tuple[type[Exception], ...] = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    OSError,
+)
+
+_fork_epoch = 0
+
+
+def _after_fork() -> None:
+    global _fork_epoch
+    _fork_epoch += 1
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def fork_epoch() -> int:
+    """Grows by one in a forked child: what was opened at another epoch is the parent's."""
+    return _fork_epoch
+
+
+class Healable(redis_errors.ConnectionError):
+    """The server refuses for now (failing over, loading): connect again."""
+
+
+def translate(error: redis_errors.ResponseError) -> Exception:
+    """The named error for a reply of the server."""
+    text = str(error)
+    word = text.split(" ", 1)[0].rstrip(":")
+    if word in errors.REFUSALS:
+        return errors.REFUSALS[word](text[len(word) :].strip() or word)
+    name = type(error).__name__
+    if word in HEALABLE or name in ("ReadOnlyError", "MasterDownError", "ClusterDownError"):
+        return Healable(f"{text} (the server cannot write at the moment, connecting again)")
+    if word == "OOM" or "OOM command not allowed" in text or name == "OutOfMemoryError":
+        return errors.OutOfMemory(
+            "the server has reached its maxmemory and nothing was written: give it more memory, "
+            "or let workers catch up"
+        )
+    if word == "NOPERM" or name == "NoPermissionError" or "NOPERM" in text:
+        return errors.ScriptRefused(
+            f"the server's ACL forbids this user a command or key: {text} (see the ACL page)"
+        )
+    if word in ("BUSY", "UNKILLABLE") or "Script killed" in text:
+        return errors.ScriptKilled(f"a script was killed or keeps the server busy: {text}")
+    return error
+
+
+class Link:
+    """A lasting connection, for commands that are answered at once.
+
+    Arguments:
+        acquire: gives a new (or pooled) ``redis.Connection``, connected or not.
+        release: takes it back, connected or not.
+
+    Raises of every call: :data:`CONNECTION_ERRORS` when the conversation breaks (the link
+    connects again at the next call), and :mod:`phonon_kombu.errors`.
+    """
+
+    def __init__(
+        self,
+        acquire: Callable[[], Any],
+        release: Callable[[Any], None],
+        on_connect: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._acquire = acquire
+        self._release = release
+        self._on_connect = on_connect
+        self._connection: Any = None
+        self._epoch = _fork_epoch
+        self.lock = threading.RLock()
+
+    def connection(self) -> Any:
+        """The connection, made or made anew where needed."""
+        if self._epoch != _fork_epoch:
+            # The parent talks on that socket: forget it, and do not shut it down.
+            self.lock = threading.RLock()
+            self._connection = None
+            self._epoch = _fork_epoch
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._acquire()
+            if self._on_connect is not None:
+                try:
+                    self._on_connect(connection)
+                except BaseException:
+                    self.close()
+                    raise
+        return connection
+
+    def close(self) -> None:
+        """Give the connection back. The next call makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None and self._epoch == _fork_epoch:
+            try:
+                connection.disconnect()
+            finally:
+                self._release(connection)
+
+    def run(self, prepared: Prepared, args: Sequence[bytes]) -> Any:
+        """Run one script; returns its reply, raises its refusal by name."""
+        return self.send(((prepared, args),), repeat=True)[0]
+
+    def command(self, *args: bytes, repeat: bool = True) -> Any:
+        """Run one plain command."""
+        return self.send((args,), repeat=repeat)[0]
+
+    def send(
+        self, calls: Sequence[Any], repeat: bool = False, raise_first: bool = True
+    ) -> list[Any]:
+        """Send all `calls` in one write and read all replies.
+
+        A call is a tuple ``(Prepared, args)`` or a tuple of bytes. With `repeat` the whole is
+        sent once more on a new connection where the old one breaks: only for what may be done
+        twice. Refusals are raised (the first of them), or with `raise_first` off returned in
+        their places.
+        """
+        packed = b"".join(
+            call[0].pack(call[1]) if isinstance(call[0], Prepared) else pack_command(*call)
+            for call in calls
+        )
+        with self.lock:
+            try:
+                replies = self._exchange(packed, len(calls))
+            except CONNECTION_ERRORS:
+                self.close()
+                if not repeat:
+                    raise
+                try:
+                    replies = self._exchange(packed, len(calls))
+                except CONNECTION_ERRORS:
+                    self.close()
+                    raise
+            except BaseException:
+                # Interrupted between a command and its reply: the next reply would be taken
+                # for another's.
+                self.close()
+                raise
+            for i, reply in enumerate(replies):
+                if isinstance(reply, Exception):
+                    replies[i] = self._again(calls[i], reply)
+            if raise_first:
+                for reply in replies:
+                    if isinstance(reply, Exception):
+                        raise reply
+        return replies
+
+    def _exchange(self, packed: bytes, count: int) -> list[Any]:
+        connection = self.connection()
+        connection.send_packed_command((packed,))
+        replies: list[Any] = []
+        for _ in range(count):
+            try:
+                replies.append(connection.read_response())
+            except redis_errors.ResponseError as error:
+                replies.append(error)
+        return replies
+
+    def _again(self, call: Any, error: Exception) -> Any:
+        """Load the script that the server does not know and repeat its call; translate others."""
+        if isinstance(error, redis_errors.NoScriptError):
+            prepared: Prepared = call[0]
+            replies = self._exchange(
+                pack_command(b"SCRIPT", b"LOAD", prepared.script.source) + prepared.pack(call[1]),
+                2,
+            )
+            error = next((r for r in replies if isinstance(r, Exception)), None)  # type: ignore
+            if error is None:
+                return replies[1]
+        if isinstance(error, redis_errors.ResponseError):
+            named = translate(error)
+            if isinstance(named, Healable):
+                self.close()
+            return named
+        return error
+
+
+def load_scripts(link: Link, scripts: Sequence[Script]) -> None:
+    """Make the server know these scripts."""
+    link.send([(b"SCRIPT", b"LOAD", script.source) for script in scripts], repeat=True)
+
+
+def check_server(link: Link, layout_key: bytes) -> None:
+    """See that the server is new enough and its data of a layout that we can read.
+
+    Raises :exc:`~phonon_kombu.errors.ServerTooOld`, :exc:`~phonon_kombu.errors.LayoutMismatch`.
+    """
+    layout = b"%d" % LAYOUT
+    info, _, found = link.send(
+        ((b"INFO", b"server"), (b"SET", layout_key, layout, b"NX"), (b"GET", layout_key)),
+        repeat=True,
+        raise_first=False,
+    )
+    for reply in (info, found):
+        if isinstance(reply, CONNECTION_ERRORS):
+            raise reply
+    # Where an ACL hides INFO the commands themselves will tell.
+    if not isinstance(info, Exception):
+        version = server_version(info)
+        if version and version < OLDEST_SERVER:
+            raise errors.ServerTooOld(
+                f"this server is Redis {'.'.join(map(str, version))}; phonon_kombu needs Redis "
+                f"{'.'.join(map(str, OLDEST_SERVER))} or newer, or Valkey"
+            )
+    if isinstance(found, Exception):
+        raise found
+    if found is not None and found != layout:
+        raise errors.LayoutMismatch(
+            f"the key {layout_key.decode()} says that this database has layout "
+            f"{_text(found)}, and this release of phonon_kombu reads layout {LAYOUT}: upgrade "
+            "it, or use another database or global_keyprefix"
+        )
+
+
+def server_version(info: Any) -> tuple[int, ...] | None:
+    """(major, minor) out of INFO's text; None if it does not say."""
+    for line in _text(info).splitlines():
+        if line.startswith("redis_version:"):
+            numbers = line.split(":", 1)[1].strip().split(".")
+            return tuple(int(n) for n in numbers[:2] if n.isdigit())
+    return None
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,113 @@
+"""The names of all keys in Redis, spelled here and nowhere else.
+
+The names follow Thoonk's contract, so that another Thoonk client can put and take jobs:
+``<prefix>feed.<part>:{<queue>}``. The braces make all keys of one queue hash to one slot of a
+Redis Cluster; with ``hash_tags=False`` they are left out, as the contract writes them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+#: Priorities of a job: level 0 is ``feed.ids``, the list of the contract, 1 to 9 stand beside it.
+LEVELS = 10
+
+#: Parts of a queue in Thoonk's contract -> what they hold.
+CONTRACT_PARTS = {
+    "ids": "LIST of ready job ids, put at the left, taken from the right",
+    "items": "HASH id -> item",
+    "published": "ZSET of job ids by the time they were put, ms",
+    "claimed": "ZSET of claimed job ids by the time of the claim, ms",
+    "cancelled": "HASH id -> how often the job was cancelled; an entry marks it redelivered",
+    "stalled": "SET of stalled job ids",
+    "publishes": "counter of puts",
+    "finishes": "counter of finishes",
+    "config": "HASH of the queue's settings; exists as long as the queue does",
+}
+
+#: Parts that this package adds.
+ADDED_PARTS = {
+    "scheduled": "ZSET of job ids by the time they fall due, ms",
+    "owners": "HASH id -> owner of the claim",
+    "reasons": "HASH id -> why the job is stalled",
+    "wake": "ZSET with at most one member: somebody should look into this queue",
+    "priorities": "HASH id -> level, for jobs whose level is not 0",
+    "deadlines": "ZSET of job ids by the time they expire, ms",
+    "ghosts": "HASH id -> how many entries of the ids lists no longer stand for the job",
+}
+
+
+class QueueKeys:
+    """The keys of one queue.
+
+    Every part of :data:`CONTRACT_PARTS` and :data:`ADDED_PARTS` is an attribute (bytes);
+    :attr:`levels` are the ten ids lists, level 0 first.
+    """
+
+    __slots__ = ("queue", "levels", "all", "_format", *CONTRACT_PARTS, *ADDED_PARTS)
+
+    levels: tuple[bytes, ...]
+    all: tuple[bytes, ...]
+
+    def __init__(self, queue: str, prefix: str = "", hash_tags: bool = True) -> None:
+        self.queue = queue
+        # Redis hashes what stands between the first "{" and the next "}". Where that is empty it
+        # hashes the whole key, and the parts would part: a name that begins with a closing brace
+        # is written with that brace percent-coded.
+        tagged = f"%7D{queue[1:]}" if queue.startswith("}") else queue
+        tag = f"{{{tagged}}}" if hash_tags else queue
+        self._format = f"{prefix}feed.%s:{tag}"
+        for part in (*CONTRACT_PARTS, *ADDED_PARTS):
+            setattr(self, part, self.part(part))
+        self.levels = (self.part("ids"), *(self.part(f"ids.{n}") for n in range(1, LEVELS)))
+        self.all = (
+            *self.levels,
+            *(getattr(self, part) for part in (*CONTRACT_PARTS, *ADDED_PARTS) if part != "ids"),
+        )
+
+    def part(self, name: str) -> bytes:
+        """Key of the part `name`."""
+        head, tail = self._format.split("%s", 1)
+        return (head + name + tail).encode("utf-8", "surrogateescape")
+
+    def result(self, job_id: str) -> bytes:
+        """Key of the result of a finished job."""
+        return self.part(f"result.{job_id}")
+
+
+class ExchangeKeys:
+    """The keys of one exchange's routing table."""
+
+    __slots__ = ("exchange", "bindings", "version")
+
+    def __init__(self, exchange: str, prefix: str = "") -> None:
+        self.exchange = exchange
+        self.bindings = f"{prefix}exchange.bindings:{{{exchange}}}".encode()
+        self.version = f"{prefix}exchange.version:{{{exchange}}}".encode()
+
+
+def layout_key(prefix: str = "") -> bytes:
+    """Key that holds the version of this key layout."""
+    return f"{prefix}phonon.layout".encode()
+
+
+def feeds_key(prefix: str = "") -> bytes:
+    """Key of the SET with the names of all feeds (Thoonk's contract)."""
+    return f"{prefix}feeds".encode()
+
+
+def finish_channel(queue: str, prefix: str = "") -> bytes:
+    """PUBLISH channel on which results of finished jobs are announced (Thoonk's contract)."""
+    return f"{prefix}job.finish:{queue}".encode()
+
+
+@lru_cache(maxsize=4096)
+def queue_keys(queue: str, prefix: str = "", hash_tags: bool = True) -> QueueKeys:
+    """Keys of `queue`, made once per process."""
+    return QueueKeys(queue, prefix, hash_tags)
+
+
+@lru_cache(maxsize=1024)
+def exchange_keys(exchange: str, prefix: str = "") -> ExchangeKeys:
+    """Keys of `exchange`, made once per process."""
+    return ExchangeKeys(exchange, prefix)

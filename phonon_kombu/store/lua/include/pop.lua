@@ -1,0 +1,52 @@
+--[[ pop(count, at): take up to `count` jobs from the ready ones, in the order of `order`.
+Leaves out what no longer stands for a job: entries of jobs that were stalled or retracted while
+ready (counted in `ghosts`), ids without an item, jobs whose deadline is before `at` (ms).
+Returns their ids and items, and whether more may be ready.
+Needs forget() and the locals `items`, `ghosts`, `deadlines`, `order` (the lists, first to take).
+COST O(count), bounded: after 20 rounds of leftovers it returns what it has ]]
+local function pop(count, at)
+  local ids, bodies, expired = {}, {}, {}
+  local rounds, level = 0, 1
+  local haunted = redis.call('EXISTS', ghosts) == 1
+  local mortal = redis.call('EXISTS', deadlines) == 1
+  while #ids < count and order[level] and rounds < 20 do
+    rounds = rounds + 1
+    local popped = redis.call('RPOP', order[level], count - #ids)
+    if not popped or #popped == 0 then
+      level = level + 1
+      rounds = rounds - 1
+    else
+      local taken = popped
+      if haunted then
+        taken = {}
+        for _, id in ipairs(popped) do
+          local entries = redis.call('HINCRBY', ghosts, id, -1)
+          if entries < 0 then
+            redis.call('HDEL', ghosts, id)
+            taken[#taken + 1] = id
+          elseif entries == 0 then
+            redis.call('HDEL', ghosts, id)
+          end
+        end
+      end
+      if #taken > 0 then
+        local found = redis.call('HMGET', items, unpack(taken))
+        local ends = mortal and redis.call('ZMSCORE', deadlines, unpack(taken))
+        for i, id in ipairs(taken) do
+          if found[i] then
+            if ends and ends[i] and tonumber(ends[i]) <= at then
+              expired[#expired + 1] = id
+            else
+              ids[#ids + 1] = id
+              bodies[#bodies + 1] = found[i]
+            end
+          end
+        end
+      end
+    end
+  end
+  if #expired > 0 then
+    forget(expired)
+  end
+  return ids, bodies, redis.call('EXISTS', unpack(order)) > 0
+end

@@ -1,0 +1,13 @@
+--[[ promote(at): make up to 100 scheduled jobs that are due at `at` (ms) ready, earliest first.
+Needs ready() and the local `scheduled`.
+COST one command when nothing is due ]]
+local function promote(at)
+  local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', at, 'LIMIT', 0, 100)
+  for _, id in ipairs(due) do
+    ready(id, false)
+  end
+  if #due > 0 then
+    redis.call('ZREM', scheduled, unpack(due))
+  end
+  return #due
+end

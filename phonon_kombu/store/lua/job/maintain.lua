@@ -1,0 +1,45 @@
+--[[ job/maintain: a slice of the housekeeping that no claim does.
+Promotes what is due, drops what has expired, gives back claims that are older than the queue's
+`claim_timeout` where one is set (config, ms): the only rule that touches a living owner's job.
+KEYS    1 items HASH   2 claimed ZSET   3 owners HASH   4 cancelled HASH   5 scheduled ZSET
+        6 published ZSET   7 wake ZSET   8 priorities HASH   9 deadlines ZSET   10 ghosts HASH
+        11 config HASH   12 stalled SET   13+ levels LIST (all ten, level 0 first)
+ARGV    1 limit (jobs of each kind in this slice)
+RETURNS promoted, expired, timed out   ERRORS none
+STATES  scheduled -> ready, claimed -> ready, ready -> absent   COST O(limit * log n) ]]
+--- @include now
+local items, cancelled, scheduled, published = KEYS[1], KEYS[4], KEYS[5], KEYS[6]
+local wake, priorities, deadlines = KEYS[7], KEYS[8], KEYS[9]
+local levels = { unpack(KEYS, 13) }
+--- @include ready
+--- @include promote
+--- @include forget
+local at, limit = now(), tonumber(ARGV[1])
+local promoted = promote(at)
+local gone = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', at, 'LIMIT', 0, limit)) do
+  -- What runs, runs to its end; what is stalled waits for somebody to look at it.
+  if redis.call('ZSCORE', KEYS[2], id) or redis.call('SISMEMBER', KEYS[12], id) == 1 then
+    redis.call('ZREM', deadlines, id)
+  else
+    if redis.call('ZREM', scheduled, id) == 0 then
+      redis.call('HINCRBY', KEYS[10], id, 1)
+    end
+    gone[#gone + 1] = id
+  end
+end
+if #gone > 0 then
+  forget(gone)
+end
+local late = {}
+local timeout = tonumber(redis.call('HGET', KEYS[11], 'claim_timeout') or 0)
+if timeout > 0 then
+  late = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', at - timeout, 'LIMIT', 0, limit)
+  for i = #late, 1, -1 do
+    redis.call('ZREM', KEYS[2], late[i])
+    redis.call('HDEL', KEYS[3], late[i])
+    redis.call('HINCRBY', cancelled, late[i], 1)
+    ready(late[i], true)
+  end
+end
+return { promoted, #gone, #late }

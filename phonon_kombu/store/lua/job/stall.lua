@@ -1,0 +1,23 @@
+--[[ job/stall: take a job out of the running without deleting it.
+KEYS    1 items HASH   2 claimed ZSET   3 stalled SET   4 published ZSET   5 cancelled HASH
+        6 owners HASH   7 reasons HASH   8 scheduled ZSET   9 ghosts HASH
+ARGV    1 id   2 reason
+RETURNS id   ERRORS NOTFOUND   STATES ready, scheduled, claimed -> stalled   COST O(log n) ]]
+local id = ARGV[1]
+if redis.call('HEXISTS', KEYS[1], id) == 0 then
+  return redis.error_reply('NOTFOUND no job has this id')
+end
+if redis.call('SADD', KEYS[3], id) == 0 then
+  return id
+end
+if redis.call('ZREM', KEYS[2], id) == 1 then
+  redis.call('HDEL', KEYS[6], id)
+elseif redis.call('ZREM', KEYS[8], id) == 0 then
+  -- It is ready. Finding it in its list would take time with the length of the queue: its entry
+  -- is counted as a ghost instead and left out when it is reached.
+  redis.call('HINCRBY', KEYS[9], id, 1)
+end
+redis.call('HSET', KEYS[7], id, ARGV[2])
+redis.call('ZREM', KEYS[4], id)
+redis.call('HDEL', KEYS[5], id)
+return id

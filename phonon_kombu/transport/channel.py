@@ -1,0 +1,315 @@
+"""The channel: declares, consumes and closes; it publishes and claims by its other halves.
+
+Overridden of kombu's Redis channel (all else, the connections, TLS, Sentinel, credentials and
+PUB/SUB, stays its own):
+
+======================================  =========================================================
+basic_publish, _put, _put_fanout,       one script for a message and a queue, routes cached,
+create_publish_batch                    batches in one write (publish.py)
+basic_consume, basic_cancel             the waiter learns of the queue
+basic_get, basic_ack, QoS, Message      claims and finishes
+queue_declare, queue_delete, _size,     states of the job machine; a declared queue exists
+_new_queue, _has_queue, _purge
+queue_unbind, exchange_delete,          bindings with a version (routing.py)
+_queue_bind, get_table
+_connparams, client                     our URL forms, TLS that verifies (connections.py)
+close                                   needs no transport and no server
+======================================  =========================================================
+"""
+
+from __future__ import annotations
+
+import logging
+from queue import Empty
+from typing import Any
+
+from amqp.protocol import queue_declare_ok_t
+from kombu.exceptions import ChannelError
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+
+from ..errors import ConfigurationError
+from ..store.client import CONNECTION_ERRORS
+from ..store.keys import feeds_key
+from ..store.scripts import load
+from . import codec, options
+from .connections import Connections, SentinelConnections
+from .message import Message
+from .outbox import keeper
+from .publish import Publishing
+from .qos import QoS
+
+logger = logging.getLogger("phonon_kombu.transport")
+
+#: Jobs deleted in one step of a purge.
+PURGE_SLICE = 400
+
+
+class Channel(Publishing):
+    """A channel of ``phonon://``."""
+
+    QoS = QoS
+    Message = Message
+
+    #: Bodies are sent as they are. ``transport_options['body_encoding'] = 'base64'`` codes them.
+    body_encoding: str | None = None
+
+    from_transport_options = stock.Channel.from_transport_options + options.OURS
+
+    def __init__(self, connection: Any, **kwargs: Any) -> None:
+        options.check(connection.client.transport_options, type(self).from_transport_options)
+        super().__init__(connection, **kwargs)
+        if self.QoS is virtual.QoS:
+            raise ConfigurationError(
+                "ack_emulation=False would lose messages; use a consumer with no_ack instead"
+            )
+        self.check_server()
+        keeper.watch(self)
+
+    # Consuming -----------------------------------------------------------------------------
+
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any
+    ) -> Any:
+        """Consume from `queue`. Messages of a `no_ack` consumer are finished as they are handed
+        over; those that were claimed and not yet handed over are given back like all others."""
+        result = super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
+        if queue not in self._fanout_queues:
+            self._receivers[queue] = (callback, bool(no_ack))
+            self.waiter.add_queue(queue)
+            if queue in self._expires:
+                keeper.poke()
+        return result
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        queue = self._tag_to_queue.get(consumer_tag)
+        result = super()._basic_cancel(consumer_tag)
+        if queue is not None and queue not in self._active_queues:
+            self._receivers.pop(queue, None)
+            self.waiter.drop_queue(queue)
+        return result
+
+    def basic_cancel(self, consumer_tag: str) -> Any:
+        """Cancel a consumer; from within a callback too."""
+        # A claim is not lost by cancelling in mid-delivery: there is nothing to put off.
+        return self._basic_cancel(consumer_tag)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Message | None:
+        """Take one message, None if there is none."""
+        claim = load("job/claim").prepare(self.keys(queue))
+        self.waiter.claimed_queues.add(queue)
+        while True:
+            try:
+                reply = self.link.run(claim, (self.owner, b"1", self.order))
+            except CONNECTION_ERRORS:
+                self.claims_lost = True
+                raise
+            if len(reply) < 3:
+                return None
+            message = self.to_message(queue, reply[2], reply[3], reply[4])
+            if message is None:
+                continue
+            if no_ack:
+                self.outbox.add((queue, reply[2]))
+            else:
+                self.qos.append(message, message.delivery_tag)
+            return message
+
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        message = self.basic_get(queue, no_ack=True)
+        if message is None:
+            raise Empty()
+        return message._raw
+
+    def basic_ack(self, delivery_tag: Any, multiple: bool = False) -> None:
+        """Acknowledge a message, with `multiple` also all that were delivered before it."""
+        self.qos.ack(delivery_tag, multiple)
+
+    def basic_recover(self, requeue: bool = False) -> Any:
+        """Give all unacknowledged messages back."""
+        if not requeue:
+            raise NotImplementedError("recover(requeue=False) is not supported by Redis")
+        return self.qos.restore_unacked()
+
+    @property
+    def active_queues(self) -> list[str]:
+        """Queues being consumed from, but for those of fanout exchanges."""
+        return list(
+            dict.fromkeys(q for q in self._active_queues if q not in self.active_fanout_queues)
+        )
+
+    # Queues --------------------------------------------------------------------------------
+
+    def queue_declare(
+        self, queue: str | None = None, passive: bool = False, **kwargs: Any
+    ) -> queue_declare_ok_t:
+        """Declare `queue`, or with `passive` only see that it exists.
+
+        Raises ``kombu.exceptions.ChannelError`` (404) where a passive one does not.
+        """
+        queue = queue or f"amq.gen-{codec.new_id()}"
+        if not passive:
+            self._new_queue(queue, **kwargs)
+        stats = self._stats(queue)
+        if passive and not stats[7]:
+            raise ChannelError(
+                f"NOT_FOUND - no queue {queue!r} in vhost "
+                f"{self.connection.client.virtual_host or '/'!r}",
+                (50, 10), "Channel.queue_declare", "404",
+            )
+        return queue_declare_ok_t(queue, stats[0], 0)
+
+    def _new_queue(self, queue: str, auto_delete: bool = False, **kwargs: Any) -> None:
+        super()._new_queue(queue, auto_delete, **kwargs)
+        keys = self.keys(queue)
+        fields = [b"type", b"job"]
+        expires = self._expires.get(queue)
+        calls: list[Any] = []
+        if expires is None:
+            calls.append((b"HDEL", keys.config, b"expires"))
+        else:
+            if expires <= 0:
+                raise ConfigurationError(f"queue {queue!r}: x-expires must be positive")
+            fields += [b"expires", b"%d" % expires]
+        calls += [
+            (b"HSET", keys.config, *fields),
+            (b"SADD", feeds_key(self.global_keyprefix), queue.encode()),
+            (load("job/touch").prepare(keys), ()),
+        ]
+        self.link.send(calls, repeat=True)
+
+    def queue_delete(
+        self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
+    ) -> None:
+        """Delete `queue` with its bindings and all its jobs."""
+        if if_empty and self._size(queue):
+            return
+        for exchange, routing_key, pattern in self.router.bindings_of(queue):
+            self.router.unbind(exchange, routing_key, pattern or None, queue)
+        self.auto_delete_queues.discard(queue)
+        self.link.send(
+            (
+                (b"UNLINK", *self.keys(queue).all),
+                (b"SREM", feeds_key(self.global_keyprefix), queue.encode()),
+            ),
+            repeat=True,
+        )
+        self.state.queue_bindings_delete(queue)
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        self.queue_delete(queue)
+
+    def _stats(self, queue: str) -> list[int]:
+        found: list[int] = self.link.run(load("job/stats").prepare(self.keys(queue)), ())
+        return found
+
+    def _size(self, queue: str) -> int:
+        return self._stats(queue)[0]
+
+    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
+        return bool(self._stats(queue)[7])
+
+    def _purge(self, queue: str) -> int:
+        purge = load("job/purge").prepare(self.keys(queue))
+        total, more = 0, 1
+        while more:
+            count, more = self.link.run(purge, (b"%d" % PURGE_SLICE,))
+            total += count
+        return total
+
+    # Exchanges -----------------------------------------------------------------------------
+
+    def _queue_bind(
+        self, exchange: str, routing_key: str, pattern: str | None, queue: str
+    ) -> None:
+        if self.typeof(exchange).type == "fanout":
+            self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
+        self.router.bind(exchange, routing_key, pattern, queue)
+
+    def queue_unbind(
+        self,
+        queue: str,
+        exchange: str | None = None,
+        routing_key: str = "",
+        arguments: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Undo a binding."""
+        exchange = exchange or "amq.direct"
+        self.state.binding_delete(queue, exchange, routing_key)
+        meta = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)
+        self.router.unbind(exchange, *meta)
+
+    def exchange_delete(
+        self, exchange: str, if_unused: bool = False, nowait: bool = False
+    ) -> None:
+        """Delete `exchange` and its bindings; the queues stay."""
+        self.router.drop_exchange(exchange)
+        for key in [k for k in self.state.bindings if k.exchange == exchange]:
+            self.state.binding_delete(key.queue, key.exchange, key.routing_key)
+        self.state.exchanges.pop(exchange, None)
+
+    def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
+        return list(self.router.table(exchange, fresh=True).rows)
+
+    def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
+        return super().prepare_queue_arguments(arguments, **kwargs)
+
+    # The end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Cancel consumers, give back what is unacknowledged, disconnect.
+
+        Works when the server is away and when the transport has lost its client, as Celery
+        closes the channels of a lost connection: the debts are noted for the next connection of
+        this process (:mod:`.orphans`).
+        """
+        if self.closed:
+            return
+        self.closed = self._closing = True
+        keeper.forget(self)
+        transport = self.connection
+        self.waiter.close()
+        for queue in [q for q in self._fanout_queues if q in self.auto_delete_queues]:
+            try:
+                self.queue_delete(queue)
+            except Exception as error:
+                logger.debug("closing a channel: deleting %r: %r", queue, error)
+        for consumer_tag in list(self._consumers):
+            self._forget_consumer(consumer_tag)
+        if self._qos is not None:
+            self._qos.restore_unacked_once()
+        self.leave()
+        if transport is not None:
+            transport.cycle.discard(self)
+        self._disconnect()
+        if transport is not None:
+            transport.close_channel(self)
+        self.exchange_types = None
+
+    def _forget_consumer(self, consumer_tag: str) -> None:
+        self._consumers.discard(consumer_tag)
+        queue = self._tag_to_queue.pop(consumer_tag, None)
+        if queue in self._active_queues:
+            self._active_queues.remove(queue)
+        if self.connection is not None:
+            self.connection._callbacks.pop(queue, None)
+
+    def _disconnect(self) -> None:
+        link = self.__dict__.get("link")
+        try:
+            if link is not None:
+                link.close()
+            self._close_clients()
+            self._disconnect_pools()
+        except (*CONNECTION_ERRORS, AttributeError) as error:
+            logger.debug("closing a channel: %r", error)
+
+
+class SentinelChannel(SentinelConnections, Channel):
+    """A channel whose server is found by Redis Sentinel."""
+
+    from_transport_options = stock.SentinelChannel.from_transport_options + options.OURS
+
+
+__all__ = ["Channel", "Connections", "SentinelChannel"]

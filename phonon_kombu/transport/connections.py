@@ -1,0 +1,169 @@
+"""The connections of a channel: kombu's, with our URL forms, verified TLS and one lasting link."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import redis
+from kombu.transport import redis as stock
+from kombu.utils.objects import cached_property
+from kombu.utils.url import _parse_url
+
+from .. import errors
+from ..store.client import Link, check_server, fork_epoch
+from ..store.keys import layout_key
+from . import orphans
+
+#: Bytes read from the polling socket at once: a whole claim of messages.
+READ_BYTES = 262144
+
+
+class Connections(stock.Channel):
+    """What a channel talks through. Part of :class:`~.channel.Channel`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._opened_at = fork_epoch()
+        super().__init__(*args, **kwargs)
+
+    @cached_property
+    def client(self) -> Any:
+        # Stock opens its polling connection here, for every channel, to send a PING.
+        return self._create_client()
+
+    @cached_property
+    def link(self) -> Link:
+        """The connection for all commands that are answered at once."""
+        return Link(
+            functools.partial(self.acquire_connection, None), lambda connection: None
+        )
+
+    def acquire_connection(self, pool: Any) -> Any:
+        """A connection of `pool` (None: the plain one), kept out of it until released."""
+        pool = self.pool if pool is None else pool
+        try:
+            return pool.get_connection()
+        except TypeError:  # redis-py before 5.3 wants to know for what
+            return pool.get_connection("_")
+
+    def check_server(self) -> None:
+        """Once per connection: is this a server, and are these data, that we can work with?
+
+        Also settles what closed channels of this process left undone while it was away.
+        """
+        transport = self.connection
+        if transport is not None and not transport.server_checked:
+            check_server(self.link, layout_key(self.global_keyprefix))
+            transport.server_checked = True
+        orphans.settle(self.server_identity, self.link)
+
+    @cached_property
+    def server_identity(self) -> tuple[Any, ...]:
+        """What tells this database from another: address, number, key prefix."""
+        kwargs = self.pool.connection_kwargs
+        return (
+            kwargs.get("path") or kwargs.get("host") or getattr(self, "master_name", None),
+            kwargs.get("port"),
+            kwargs.get("db"),
+            self.global_keyprefix,
+        )
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        info = self.connection.client
+        hostname = info.hostname or ""
+        scheme = hostname.partition("://")[0] if "://" in hostname else info.transport_cls
+        embedded: dict[str, Any] = {}
+        if scheme in ("embedded", "phonon+embedded"):
+            embedded = self._embedded(hostname)
+            self.connection_class = (
+                redis.UnixDomainSocketConnection if "path" in embedded else redis.Connection
+            )
+        params: dict[str, Any] = super()._connparams(asynchronous)
+        if embedded:
+            for name in ("host", "port", "socket_keepalive", "socket_keepalive_options"):
+                params.pop(name, None)
+            if "path" in embedded:
+                params.pop("socket_connect_timeout", None)
+            params.update(embedded, username=None, password=None)
+        elif self.connection.tls or info.ssl is True:
+            self._secure(params, info.ssl)
+        params["socket_read_size"] = READ_BYTES
+        return params
+
+    def _embedded(self, hostname: str) -> dict[str, Any]:
+        from ..store.embedded import acquire
+
+        _, _, address = hostname.partition("://")
+        directory, _, query = address.partition("?")
+        del query
+        return dict(acquire(directory or None))
+
+    def _secure(self, params: dict[str, Any], ssl: Any) -> None:
+        """TLS with the server's certificate verified, unless the user says otherwise."""
+        given = ssl if isinstance(ssl, dict) else {}
+        params.setdefault("ssl_cert_reqs", given.get("ssl_cert_reqs", "required"))
+        wanted = self.connection_class_ssl
+        current = params["connection_class"]
+        if issubclass(current, wanted):
+            return
+        if issubclass(current, redis.UnixDomainSocketConnection):
+            raise errors.ConfigurationError("TLS makes no sense on a Unix socket")
+        if current is self.connection_class:
+            params["connection_class"] = wanted
+        else:
+            # The subclass that tells the poller of a lost connection.
+            disconnect = current.disconnect
+            params["connection_class"] = type(
+                "Connection", (wanted,), {"disconnect": _rebased(disconnect, wanted)}
+            )
+
+
+def _rebased(disconnect: Any, base: type) -> Any:
+    """The disconnect hook of kombu's wrapper class, for another base class."""
+    channel = next(
+        cell.cell_contents
+        for cell in disconnect.__closure__
+        if isinstance(cell.cell_contents, stock.Channel)
+    )
+
+    def hooked(self: Any, *args: Any, **kwargs: Any) -> None:
+        base.disconnect(self, *args, **kwargs)  # type: ignore[attr-defined]
+        if channel._registered:
+            channel._on_connection_disconnect(self)
+
+    return hooked
+
+
+class SentinelConnections(Connections, stock.SentinelChannel):
+    """The same through Redis Sentinel: the URLs name the sentinels."""
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        params = self._connparams(asynchronous)
+        params.pop("host", None)
+        params.pop("port", None)
+        master_name = getattr(self, "master_name", None)
+        if not master_name:
+            raise errors.ConfigurationError(
+                "phonon+sentinel:// needs the transport option 'master_name'"
+            )
+        manager = redis.sentinel.Sentinel(
+            self._sentinels(),
+            min_other_sentinels=getattr(self, "min_other_sentinels", 0),
+            sentinel_kwargs=getattr(self, "sentinel_kwargs", None),
+            **params,
+        )
+        if asynchronous:
+            self._async_sentinel_manager = manager
+        else:
+            self._sentinel_manager = manager
+        given = {name: params[name] for name in ("username", "password") if name in params}
+        return manager.master_for(master_name, redis.Redis, **given).connection_pool
+
+    def _sentinels(self) -> list[tuple[str, int]]:
+        info = self.connection.client
+        found = []
+        for url in [*(info.alt or ()), *([] if info.alt else [info.hostname])]:
+            parts = _parse_url(url if "://" in url else f"sentinel://{url}")
+            if parts.scheme in ("sentinel", "phonon+sentinel"):
+                found.append((parts.hostname or "127.0.0.1", parts.port or info.port or 26379))
+        return found

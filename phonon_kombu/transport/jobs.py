@@ -1,0 +1,228 @@
+"""What a channel does with claimed jobs: hands them over, finishes them, gives them back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+from ..errors import MalformedItem, NotFound
+from ..phonon.node import new_owner
+from ..store.client import CONNECTION_ERRORS
+from ..store.keys import QueueKeys, queue_keys
+from ..store.scripts import load
+from . import codec, orphans
+from .connections import Connections
+from .message import Message
+from .outbox import SLICE, Outbox, keeper
+from .waiter import Waiter
+
+logger = logging.getLogger("phonon_kombu.transport")
+
+
+class Jobs(Connections):
+    """The consuming half of a channel. Part of :class:`~.channel.Channel`."""
+
+    polling_interval: float | None = None
+    priority_order = "lowest_first"
+    hash_tags = True
+
+    #: Default for `polling_interval`, seconds.
+    POLLING_INTERVAL_SECONDS = 2.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.owner = new_owner()
+        self.outbox = Outbox(keeper)
+        self.claims_lost = False
+        self._receivers: dict[str, tuple[Any, bool]] = {}
+        self._touched_at = 0.0
+        super().__init__(*args, **kwargs)
+        self.waiter = Waiter(
+            self, float(self.polling_interval or self.POLLING_INTERVAL_SECONDS)
+        )
+        self.order = b"highest" if self.priority_order == "highest_first" else b""
+
+    def keys(self, queue: str) -> QueueKeys:
+        """The keys of `queue`."""
+        return queue_keys(queue, self.global_keyprefix, self.hash_tags)
+
+    # Sharing credit between queues ---------------------------------------------------------
+
+    def share(self, hot: list[str], credit: int) -> list[tuple[str, int]]:
+        """How many jobs to claim from which queue."""
+        if len(hot) == 1:
+            return [(hot[0], credit)]
+        order = [q for q in self._queue_cycle.consume(len(self.active_queues)) if q in hot]
+        if self.queue_order_strategy != "round_robin":
+            # The first gets all; the next is asked when that left something over.
+            return [(order[0], credit)]
+        each, rest = divmod(credit, len(order))
+        shares = [(queue, each + (i < rest)) for i, queue in enumerate(order)]
+        return [(queue, n) for queue, n in shares if n]
+
+    def rotate(self, queue: str) -> None:
+        """`queue` was served: it comes last in the next round."""
+        try:
+            self._queue_cycle.rotate(queue)
+        except ValueError:  # its consumer was cancelled meanwhile
+            pass
+
+    # Handing over --------------------------------------------------------------------------
+
+    def deliver(self, entry: tuple[str, bytes, bytes, bytes | None]) -> bool:
+        """Hand a claimed job to its consumer; False if there was none to hand over."""
+        queue, job_id, item, failures = entry
+        receiver = self._receivers.get(queue)
+        if receiver is None:
+            self.give_back([(queue, job_id)], mode=b"release")
+            return False
+        callback, no_ack = receiver
+        message = self.to_message(queue, job_id, item, failures)
+        if message is None:
+            return False
+        if no_ack:
+            self.outbox.add((queue, job_id))
+        else:
+            self.qos._delivered[message.delivery_tag] = message
+        callback(message)
+        return True
+
+    def to_message(
+        self, queue: str, job_id: bytes, item: bytes, failures: bytes | None
+    ) -> Message | None:
+        """The message in an item. A job whose item is no message is stalled: None."""
+        try:
+            payload = codec.decode(item, queue)
+        except MalformedItem as error:
+            logger.error(
+                "Stalled job %s of queue %r, its item cannot be read: %s",
+                job_id.decode("utf-8", "replace"), queue, error,
+            )
+            self.stall(queue, job_id, str(error))
+            return None
+        properties = payload["properties"]
+        properties["delivery_tag"] = next(self._delivery_tags)
+        if failures is not None:
+            properties["delivery_info"]["redelivered"] = True
+            payload["headers"]["redelivered"] = True
+            if failures != b"0":
+                payload["headers"]["x-delivery-count"] = int(failures)
+        message = Message(payload, channel=self)
+        message.job = (queue, job_id)
+        return message
+
+    def stall(self, queue: str, job_id: bytes, reason: str) -> None:
+        """Take a job out of the running; it waits for an operator."""
+        try:
+            self.link.run(load("job/stall").prepare(self.keys(queue)), (job_id, reason.encode()))
+        except NotFound:
+            pass  # retracted meanwhile
+
+    # Finishing and giving back -------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send all acknowledgements that wait."""
+        taken = self.outbox.take()
+        if not taken:
+            return
+        script = load("job/finish")
+        calls = [(script.prepare(self.keys(q)), (self.owner, *ids)) for q, ids in taken]
+        try:
+            self.link.send(calls, repeat=True)
+        except BaseException:
+            self.outbox.put_back(taken)
+            raise
+
+    def give_back(self, jobs: Sequence[tuple[str, bytes]], mode: bytes) -> None:
+        """Return jobs to the front of their queues, in this order.
+
+        `mode` is ``cancel`` (a failed delivery, counted), ``restore`` (marked redelivered) or
+        ``release`` (was never handed over).
+        """
+        by_queue: dict[str, list[bytes]] = {}
+        for queue, job_id in jobs:
+            by_queue.setdefault(queue, []).append(job_id)
+        calls: list[Any] = []
+        script = load("job/cancel")
+        for queue, ids in by_queue.items():
+            prepared = script.prepare(self.keys(queue))
+            # The last slice first: each comes in front of the one before.
+            for start in range((len(ids) - 1) // SLICE * SLICE, -1, -SLICE):
+                part = ids[start : start + SLICE]
+                calls.append((prepared, (self.owner, mode, b"", b"", *part)))
+        try:
+            self.link.send(calls, repeat=True)
+        except CONNECTION_ERRORS:
+            self.claims_lost = True
+            if not self._closing:
+                raise
+
+    def recover_lost(self) -> None:
+        """After a broken conversation: give back what was claimed without our knowing."""
+        if not self.claims_lost:
+            return
+        known: dict[str, list[bytes]] = {}
+        for message in list(self.qos._delivered.values()):
+            if message.job is not None:
+                known.setdefault(message.job[0], []).append(message.job[1])
+        for queue, job_id, *_ in self.waiter.buffer:
+            known.setdefault(queue, []).append(job_id)
+        self.flush()
+        for queue in list(self.waiter.claimed_queues):
+            orphans.recover(
+                self.link, queue, self.owner, self.global_keyprefix, self.hash_tags,
+                tuple(known.get(queue, ())),
+            )
+        self.claims_lost = False
+
+    def rewake(self, queues: Sequence[str]) -> None:
+        """A wake for these queues may have been lost: leave another where jobs are ready."""
+        script = load("job/claim")
+        calls = [
+            (script.prepare(self.keys(queue)), (self.owner, b"0", self.order)) for queue in queues
+        ]
+        try:
+            if calls:
+                self.link.send(calls, repeat=True)
+        except CONNECTION_ERRORS as error:
+            logger.debug("rewake: %r", error)  # the others poll
+
+    def leave(self) -> None:
+        """The end: acknowledge, give back; note for later what the server does not hear."""
+        try:
+            self.flush()
+            self.recover_lost()
+        except Exception as error:
+            logger.debug("closing a channel: %r", error)
+        if (len(self.outbox) or self.claims_lost) and self.waiter.claimed_queues:
+            orphans.note(
+                self.server_identity,
+                orphans.Orphan(
+                    self.owner,
+                    frozenset(self.waiter.claimed_queues) if self.claims_lost else frozenset(),
+                    self.outbox.take(),
+                    self.global_keyprefix,
+                    self.hash_tags,
+                ),
+            )
+
+    # At intervals, from the keeper's thread ------------------------------------------------
+
+    def chores(self) -> float | None:
+        """Keep queues with a lifetime alive while they have a consumer.
+
+        Returns the seconds until this is to be done again, None if it is not.
+        """
+        lifetimes = {q: self._expires[q] for q in self.active_queues if q in self._expires}
+        if not lifetimes:
+            return None
+        every = min(lifetimes.values()) / 3000
+        now = monotonic()
+        if now - self._touched_at >= every:
+            script = load("job/touch")
+            self.link.send(
+                [(script.prepare(self.keys(queue)), ()) for queue in lifetimes], repeat=True
+            )
+            self._touched_at = now
+        return max(0.0, self._touched_at + every - now)

@@ -1,0 +1,56 @@
+"""The transport options: what there is, and a clear word about what there is not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import ConfigurationError
+
+#: Options of this transport, beside those of kombu's Redis transport.
+OURS = ("priority_order", "polling_interval", "hash_tags")
+
+#: Options that kombu's Connection and Celery read themselves, or that stock's transport reads
+#: from the options without listing them.
+ELSEWHERE = frozenset(
+    (
+        "max_retries", "interval_start", "interval_step", "interval_max", "errback",
+        "connect_retries_timeout", "connect_timeout", "confirm_publish", "read_timeout",
+        "write_timeout", "login_method", "client_properties", "reauth_check_interval",
+        "retry_policy", "result_chord_ordered", "additional_connection_errors", "retry_errors",
+        "retry_on_error", "retry", "predefined_exchanges", "predefined_queues",
+        "queue_name_prefix", "on_blocked", "on_unblocked",
+        "master_name", "min_other_sentinels", "sentinel_kwargs", "sentinel_fanout_compat",
+        "unacked_restore_interval", "unacked_restore_throttle",
+    )
+)
+
+CHOICES = {
+    "priority_order": ("lowest_first", "highest_first"),
+    "queue_order_strategy": ("round_robin", "sorted", "priority"),
+}
+
+
+def check(given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """See that every option has a name and a value that mean something.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+    """
+    known = {*known, *ELSEWHERE}
+    for name, value in given.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigurationError(f"unknown transport option {name!r}.{hint}")
+        if name in CHOICES and isinstance(value, str) and value not in CHOICES[name]:
+            raise ConfigurationError(
+                f"transport option {name}={value!r}: it must be one of "
+                f"{', '.join(map(repr, CHOICES[name]))}"
+            )
+    interval = given.get("polling_interval")
+    if interval is not None and not (isinstance(interval, int | float) and interval > 0):
+        raise ConfigurationError(
+            f"transport option polling_interval={interval!r}: it must be a positive number of "
+            "seconds"
+        )

@@ -1,0 +1,93 @@
+"""What closed channels of this process could not tell the server.
+
+A channel may be closed while the server is away: Celery does so at every lost connection. Its
+acknowledgements are still to be sent and its claims to be given back, and nobody else does it,
+since the process lives. It is noted here and settled by the next channel that reaches the same
+database.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import NamedTuple
+
+from ..store.client import CONNECTION_ERRORS, Link
+from ..store.keys import queue_keys
+from ..store.scripts import load
+
+logger = logging.getLogger("phonon_kombu.transport")
+
+
+class Orphan(NamedTuple):
+    """One closed channel's debts."""
+
+    owner: bytes
+    queues: frozenset[str]
+    finished: list[tuple[str, list[bytes]]]
+    prefix: str
+    hash_tags: bool
+
+
+_lock = threading.Lock()
+_orphans: dict[tuple[object, ...], list[Orphan]] = {}
+
+
+def _forget() -> None:
+    # They are the parent's: it settles them.
+    global _lock
+    _lock = threading.Lock()
+    _orphans.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def note(server: tuple[object, ...], orphan: Orphan) -> None:
+    """Remember `orphan` until :func:`settle` reaches its server."""
+    with _lock:
+        _orphans.setdefault(server, []).append(orphan)
+
+
+def settle(server: tuple[object, ...], link: Link) -> None:
+    """Send the acknowledgements and give the claims back that are noted for `server`."""
+    if not _orphans:
+        return
+    with _lock:
+        mine = _orphans.pop(server, [])
+    while mine:
+        orphan = mine[-1]
+        try:
+            for queue, ids in orphan.finished:
+                keys = queue_keys(queue, orphan.prefix, orphan.hash_tags)
+                link.run(load("job/finish").prepare(keys), (orphan.owner, *ids))
+            given = sum(
+                recover(link, queue, orphan.owner, orphan.prefix, orphan.hash_tags)
+                for queue in orphan.queues
+            )
+        except CONNECTION_ERRORS:
+            with _lock:
+                _orphans.setdefault(server, []).extend(mine)
+            raise
+        mine.pop()
+        if given:
+            logger.info("Gave back %d message(s) of a connection that was lost", given)
+
+
+def recover(
+    link: Link,
+    queue: str,
+    owner: bytes,
+    prefix: str,
+    hash_tags: bool,
+    keep: tuple[bytes, ...] = (),
+) -> int:
+    """Give back what `owner` holds in `queue`, in slices, but for the ids in `keep`."""
+    prepared = load("job/recover").prepare(queue_keys(queue, prefix, hash_tags))
+    cursor, given = b"0", 0
+    while True:
+        cursor, count = link.run(prepared, (owner, cursor, b"restore", *keep))
+        given += count
+        if cursor in (b"0", "0"):
+            return given

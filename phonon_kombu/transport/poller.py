@@ -1,0 +1,201 @@
+"""Polls the sockets of all channels of a connection, with or without an event loop."""
+
+from __future__ import annotations
+
+import logging
+from queue import Empty
+from time import monotonic
+from typing import Any
+
+from kombu.transport import redis as stock
+
+from ..store.client import CONNECTION_ERRORS
+
+logger = logging.getLogger("phonon_kombu.transport")
+
+#: Seconds in which the reply to a command that does not block must have come.
+REPLY_SECONDS = 30.0
+
+#: How long to wait for the reply of a claim when the caller wants no waiting, seconds.
+SHORTEST_POLL_SECONDS = 0.1
+
+
+class Poller(stock.MultiChannelPoller):
+    """Stock's poller with claims in the place of BRPOP; PUB/SUB stays as it is.
+
+    A socket is registered when it is connected, not at every tick.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop: Any = None
+        self._on_readable: Any = None
+        #: redis connection -> its file descriptor, also after it was closed.
+        self._fds: dict[Any, int] = {}
+
+    # Registration --------------------------------------------------------------------------
+
+    def attach(self, loop: Any, on_readable: Any) -> None:
+        """Use the event loop `loop` from now on."""
+        self._loop, self._on_readable = loop, on_readable
+        self.poller = loop.poller
+        self._fd_to_chan.clear()
+        self._chan_to_sock.clear()
+        self._fds.clear()
+        for channel in self._channels:
+            connection = channel.waiter.connection
+            if connection is not None and connection._sock is not None:
+                self.watch(channel, connection)
+
+    def watch(self, channel: Any, connection: Any, kind: str = "JOBS") -> None:
+        """Poll the socket of `connection` for `channel`."""
+        fd = connection._sock.fileno()
+        self._fds[connection] = fd
+        self._fd_to_chan[fd] = (channel, kind)
+        self._register_fd(fd)
+
+    def _register_fd(self, fd: int) -> None:
+        if self._loop is not None:
+            self._loop.add_reader(fd, self._on_readable, fd)
+        else:
+            self.poller.register(fd, self.eventflags)
+
+    def _register(self, channel: Any, client: Any, type: str) -> None:
+        connection = client.connection
+        if connection._sock is None:
+            connection.connect()
+        self._chan_to_sock[(channel, client, type)] = connection._sock
+        self.watch(channel, connection, type)
+
+    def _on_connection_disconnect(self, connection: Any) -> None:
+        fd = self._fds.pop(connection, None)
+        if fd is None:
+            return
+        self._fd_to_chan.pop(fd, None)
+        for ident in [i for i in self._chan_to_sock if getattr(i[1], "connection", 0) is connection]:
+            del self._chan_to_sock[ident]
+        try:
+            if self._loop is not None:
+                self._loop.remove(fd)
+            else:
+                self.poller.unregister(fd)
+        except (KeyError, ValueError, OSError, AttributeError):
+            pass
+
+    def close(self) -> None:
+        for connection in list(self._fds):
+            self._on_connection_disconnect(connection)
+        self._channels.clear()
+        self._fd_to_chan.clear()
+        self._chan_to_sock.clear()
+        if self._loop is None:
+            close = getattr(self.poller, "close", None)
+            if close is not None:
+                close()
+
+    def discard(self, channel: Any) -> None:
+        self._channels.discard(channel)
+
+    # One tick ------------------------------------------------------------------------------
+
+    def on_poll_start(self) -> None:
+        """Before every poll: hand over what could not be before, send what is to be sent."""
+        loop = self._loop
+        call_later = loop.call_later if loop is not None else None
+        for channel in list(self._channels):
+            waiter = channel.waiter
+            if loop is not None and waiter.buffer:
+                waiter.deliver()
+            waiter.step(call_later)
+            if channel.active_fanout_queues:
+                self._register_LISTEN(channel)
+        if loop is not None:
+            readers = loop.readers
+            for fd in self._fd_to_chan:
+                if fd not in readers:
+                    self._register_fd(fd)
+
+    def on_readable(self, fileno: int) -> None:
+        entry = self._fd_to_chan.get(fileno)
+        if entry is None:
+            logger.debug("on_readable: fd %r not mapped, ignoring", fileno)
+            return
+        channel, kind = entry
+        if kind != "JOBS":
+            channel.handlers[kind]()
+            return
+        channel.waiter.on_readable()
+        if self._loop is not None:
+            channel.waiter.deliver()
+
+    def handle_event(self, fileno: int, event: int) -> Any:
+        # An error on a socket is read like a message: the reading tells which error it is.
+        self.on_readable(fileno)
+
+    def get(self, callback: Any, timeout: float | None = None) -> None:
+        """Hand over one message, waiting up to `timeout` seconds (None: until there is one).
+
+        Raises :exc:`queue.Empty` when none came.
+        """
+        self._in_protected_read = True
+        try:
+            if self._deliver_one():
+                return
+            until = None if timeout is None else monotonic() + timeout
+            while True:
+                self.on_poll_start()
+                left = None if until is None else until - monotonic()
+                if any(c.waiter.busy and not c.waiter.waiting for c in self._channels):
+                    left = SHORTEST_POLL_SECONDS if left is None else max(
+                        left, SHORTEST_POLL_SECONDS
+                    )
+                elif left is None:
+                    left = 1.0
+                if not self._fd_to_chan:
+                    raise Empty()
+                fanout = False
+                for fileno, _ in self.poller.poll(max(left, 0)) or ():
+                    kind = self._fd_to_chan.get(fileno, (None, None))[1]
+                    self.on_readable(fileno)
+                    fanout = fanout or kind == "LISTEN"
+                if self._deliver_one() or fanout:
+                    return
+                if until is not None and monotonic() >= until:
+                    raise Empty()
+                self.check_overdue()
+        finally:
+            self._in_protected_read = False
+            while self.after_read:
+                self.after_read.pop()()
+
+    def _deliver_one(self) -> bool:
+        return any(channel.waiter.deliver_one() for channel in list(self._channels))
+
+    # Timers --------------------------------------------------------------------------------
+
+    def check_overdue(self) -> None:
+        """Drop a polling connection whose reply is long overdue: it is half open."""
+        now = monotonic()
+        for channel in list(self._channels):
+            waiter = channel.waiter
+            if not waiter.busy or not channel.health_check_interval:
+                continue
+            allowed = channel.health_check_interval + (
+                waiter.polling_interval_seconds if waiter.waiting else 0
+            )
+            if now - waiter.sent_at > allowed:
+                logger.warning(
+                    "Redis has not answered for %.0f seconds, connecting again",
+                    now - waiter.sent_at,
+                )
+                waiter.connection.disconnect()
+                waiter.disconnected()
+
+    def check_health(self) -> None:
+        """What is done every few seconds with an event loop."""
+        self.check_overdue()
+        self.maybe_check_subclient_health()
+        try:
+            self.maybe_reauth()
+        except CONNECTION_ERRORS as error:
+            logger.debug("re-authentication: %r", error)

@@ -1,0 +1,281 @@
+"""The publishing half of a channel: one script call for a message and a queue."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+from kombu import exceptions as kombu_errors
+from kombu.transport.virtual import base as virtual
+from kombu.utils.objects import cached_property
+
+from ..errors import PhononError, Unbound
+from ..store.client import CONNECTION_ERRORS
+from ..store.scripts import Prepared, load
+from . import codec
+from .fanout import Fanout
+from .jobs import Jobs
+from .routing import Router, binding_field
+
+#: Ids of tasks that are longer than this are not used as job ids.
+LONGEST_ID = 255
+
+#: How often a message is routed anew when bindings change under it.
+REROUTES = 10
+
+BatchPublishError: type[Exception] = getattr(
+    kombu_errors, "BatchPublishError", kombu_errors.OperationalError
+)
+
+
+class Publishing(Fanout, Jobs):
+    """Part of :class:`~.channel.Channel`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._puts: dict[tuple[str, int], Prepared] = {}
+        super().__init__(*args, **kwargs)
+
+    @cached_property
+    def router(self) -> Router:
+        """The bindings this channel knows."""
+        return Router(self.link, self.global_keyprefix, self.hash_tags)
+
+    @property
+    def supports_batch_publish(self) -> bool:
+        return True
+
+    def basic_publish(
+        self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any
+    ) -> Any:
+        """Publish a prepared message.
+
+        Raises :exc:`~phonon_kombu.errors.ItemTooLarge`, :exc:`~phonon_kombu.errors.OutOfMemory`
+        and connection errors. A publish whose reply was lost may be repeated with the same
+        message: it is put once.
+        """
+        batch = kwargs.get("_publish_batch")
+        properties = message["properties"]
+        if self.body_encoding:
+            message["body"], properties["body_encoding"] = self.encode_body(
+                message["body"], self.body_encoding
+            )
+        if exchange:
+            if self.typeof(exchange).type == "fanout":
+                return self._put_fanout(exchange, message, routing_key, **kwargs)
+            if batch is None:
+                return self._publish_routed(message, exchange, routing_key, set())
+            batch.route(message, exchange, routing_key)
+            return None
+        call = self._put_call(routing_key, message, "", routing_key)
+        if batch is None:
+            self.link.run(*call)
+        else:
+            batch.add(call)
+        return None
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        info = message["properties"].get("delivery_info") or {}
+        self.link.run(
+            *self._put_call(
+                queue, message, info.get("exchange", ""), info.get("routing_key", queue)
+            )
+        )
+
+    def _put_call(
+        self,
+        queue: str,
+        message: dict[str, Any],
+        exchange: str,
+        routing_key: str,
+        binding: bytes = b"",
+    ) -> tuple[Prepared, tuple[bytes, ...]]:
+        properties, headers = message["properties"], message["headers"]
+        level = self._get_message_priority(message) if properties.get("priority") else 0
+        prepared = self._puts.get((queue, level))
+        if prepared is None:
+            keys = self.keys(queue)
+            prepared = load("job/put").prepare(keys, ids=keys.levels[level])
+            if len(self._puts) > 1000:
+                self._puts.clear()
+            self._puts[queue, level] = prepared
+        task_id = headers.get("id") if "task" in headers else None
+        tag = properties.get("delivery_tag")
+        if task_id and type(task_id) is str and len(task_id) <= LONGEST_ID:
+            # Told apart from another publish of the same task by the tag in the item; kept in
+            # the properties, so that the same publish repeated is known by it.
+            if type(tag) is not str:
+                tag = properties["delivery_tag"] = codec.new_nonce()
+            job_id, other_id = task_id.encode("utf-8", "replace"), f"{task_id}~{tag}".encode()
+        else:
+            if type(tag) is not str:
+                tag = properties["delivery_tag"] = codec.new_id()
+            job_id, other_id = tag.encode(), b""
+        item = codec.encode(message, exchange if exchange or routing_key != queue else "",
+                            routing_key)
+        return prepared, (
+            job_id, item, other_id, b"%d" % level, b"0", b"", _ttl_ms(properties), binding,
+        )
+
+    # Named exchanges -----------------------------------------------------------------------
+
+    def _publish_routed(
+        self, message: dict[str, Any], exchange: str, routing_key: str, done: set[str]
+    ) -> None:
+        """Put `message` into all queues that it is routed to, but for those in `done`."""
+        for _ in range(REROUTES):
+            routes = [
+                route for route in self._routes(exchange, routing_key) if route[0] not in done
+            ]
+            calls: list[Any] = [
+                self._put_call(queue, message, exchange, routing_key, binding)
+                for queue, binding in routes
+            ]
+            *replies, version = self.link.send(
+                [*calls, self.router.version_question(exchange)], repeat=True, raise_first=False
+            )
+            gone = []
+            for (queue, binding), reply in zip(routes, replies, strict=True):
+                if isinstance(reply, Unbound):
+                    gone.append((queue, binding))
+                elif isinstance(reply, Exception):
+                    raise reply
+                else:
+                    done.add(queue)
+            if isinstance(version, Exception):
+                raise version
+            if not gone and self.router.is_current(exchange, version):
+                return
+            before = self.router.table(exchange)
+            after = self.router.table(exchange, fresh=True)
+            if gone and before.version == after.version:
+                # The queue has expired or was deleted by a raw client, its binding stands.
+                self._drop_stale(exchange, gone)
+        raise PhononError(
+            f"the bindings of exchange {exchange!r} changed {REROUTES} times during a publish"
+        )
+
+    def _routes(self, exchange: str, routing_key: str) -> list[tuple[str, bytes]]:
+        """Queues for a message, each with the binding that its put must find."""
+        kind = self.typeof(exchange)
+        found: dict[str, bytes] = {}
+        for row in self.router.table(exchange).rows:
+            if row[2] not in found and kind.lookup([row], exchange, routing_key, None):
+                found[row[2]] = binding_field(exchange, row[0], row[1])
+        if not found and self.deadletter_queue is not None:
+            warnings.warn(
+                virtual.UndeliverableWarning(
+                    virtual.UNDELIVERABLE_FMT.format(exchange=exchange, routing_key=routing_key)
+                ),
+                stacklevel=4,
+            )
+            self._new_queue(self.deadletter_queue)
+            found[self.deadletter_queue] = b""
+        return list(found.items())
+
+    def _drop_stale(self, exchange: str, gone: list[tuple[str, bytes]]) -> None:
+        for queue, binding in gone:
+            for routing_key, pattern, bound in self.router.table(exchange).rows:
+                if bound == queue and binding_field(exchange, routing_key, pattern) == binding:
+                    self.router.unbind(exchange, routing_key, pattern, queue)
+        self.router.table(exchange, fresh=True)
+
+    def create_publish_batch(self, max_size: int) -> Batch:
+        """A batch for :meth:`kombu.Producer.batch`: many messages in one write."""
+        return Batch(self, max_size)
+
+
+class Routed(NamedTuple):
+    """A message of a batch for a named exchange, and where its puts stand in the batch."""
+
+    message: dict[str, Any]
+    exchange: str
+    routing_key: str
+    puts: dict[int, str]  # place in the batch -> queue
+
+
+class Batch:
+    """Messages that leave together. Made by :meth:`Publishing.create_publish_batch`."""
+
+    def __init__(self, channel: Publishing, max_size: int) -> None:
+        self.channel = channel
+        self.max_size = max_size
+        self._calls: list[Any] = []
+        self._routed: list[Routed] = []
+        self._ended: str | None = None
+
+    def publish(self, message: dict[str, Any], **kwargs: Any) -> Any:
+        """Route one prepared message and keep it for the next :meth:`flush`."""
+        self._check()
+        result = self.channel.basic_publish(message, _publish_batch=self, **kwargs)
+        if len(self._calls) >= self.max_size:
+            self.flush()
+        return result
+
+    def add(self, call: Any) -> None:
+        """Keep one command."""
+        self._calls.append(call)
+
+    def route(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
+        """Keep the puts of a message for a named exchange."""
+        puts = {}
+        for queue, binding in self.channel._routes(exchange, routing_key):
+            puts[len(self._calls)] = queue
+            self._calls.append(
+                self.channel._put_call(queue, message, exchange, routing_key, binding)
+            )
+        self._routed.append(Routed(message, exchange, routing_key, puts))
+
+    def flush(self) -> None:
+        """Send what is kept.
+
+        Raises ``kombu.exceptions.BatchPublishError``; the batch cannot be used after that.
+        """
+        self._check()
+        calls, routed = self._calls, self._routed
+        self._calls, self._routed = [], []
+        if not calls and not routed:
+            return
+        router = self.channel.router
+        exchanges = list(dict.fromkeys(entry.exchange for entry in routed))
+        questions = [router.version_question(exchange) for exchange in exchanges]
+        try:
+            replies = self.channel.link.send([*calls, *questions], raise_first=False)
+            versions = dict(zip(exchanges, replies[len(calls) :], strict=True))
+            changed = {e for e, version in versions.items() if not router.is_current(e, version)}
+            for entry in routed:
+                done = {q for i, q in entry.puts.items() if not isinstance(replies[i], Unbound)}
+                if entry.exchange in changed or len(done) < len(entry.puts):
+                    self.channel._publish_routed(*entry[:3], done)
+            for reply in replies:
+                if isinstance(reply, Exception) and not isinstance(reply, Unbound):
+                    raise reply
+        except (*CONNECTION_ERRORS, PhononError) as error:
+            self._ended = "has failed"
+            raise BatchPublishError(
+                f"a batch of {len(calls)} messages may have been published in part: {error}"
+            ) from error
+
+    def discard(self) -> None:
+        """Forget what has not been sent."""
+        self._ended = self._ended or "was aborted"
+        self._calls, self._routed = [], []
+
+    def close(self) -> None:
+        """End the batch."""
+        self.discard()
+
+    def _check(self) -> None:
+        if self._ended is not None:
+            raise BatchPublishError(f"this batch {self._ended}")
+
+
+def _ttl_ms(properties: dict[str, Any]) -> bytes:
+    expiration = properties.get("expiration")
+    if expiration is None:
+        return b""
+    try:
+        return b"%d" % max(1, int(float(expiration)))
+    except (TypeError, ValueError):
+        return b""
+
+

@@ -1,0 +1,85 @@
+"""Which messages a channel has delivered and not yet heard of again."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from kombu.transport import virtual
+
+from .message import Message
+
+logger = logging.getLogger("phonon_kombu.transport")
+
+
+class Delivered(dict[Any, Any]):
+    """Unacknowledged messages by delivery tag, in the order of their delivery."""
+
+    restored = False
+
+
+class QoS(virtual.QoS):
+    """Prefetch limit and acknowledgements.
+
+    A tag leaves :attr:`_delivered` the moment it is acknowledged, from whatever thread; what the
+    server must be told is gathered by the channel's :class:`~.outbox.Outbox`.
+    """
+
+    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
+        super().__init__(channel, prefetch_count)
+        self._delivered = Delivered()
+        self._quick_append = self._delivered.__setitem__
+
+    def append(self, message: Message, delivery_tag: Any) -> None:
+        self._delivered[delivery_tag] = message
+
+    def credit(self, most: int) -> int:
+        """How many more messages the consumer may hold, `most` at the utmost."""
+        count = self.prefetch_count
+        if not count:
+            return most
+        return min(most, count - len(self._delivered))
+
+    def ack(self, delivery_tag: Any, multiple: bool = False) -> None:
+        if multiple:
+            for tag in [t for t in list(self._delivered) if t <= delivery_tag]:
+                self.ack(tag)
+            return
+        message = self._delivered.pop(delivery_tag, None)
+        if message is not None and message.job is not None:
+            self.channel.outbox.add(message.job)
+
+    def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
+        if not requeue:
+            self.ack(delivery_tag)
+            return
+        message = self._delivered.pop(delivery_tag, None)
+        if message is not None and message.job is not None:
+            try:
+                self.channel.give_back([message.job], mode=b"cancel")
+            except BaseException:
+                self._delivered[delivery_tag] = message
+                raise
+
+    def restore_unacked(self) -> list[Any]:
+        """Give all unacknowledged messages back, in front and in order, as redelivered."""
+        delivered = self._delivered
+        jobs = [message.job for message in list(delivered.values()) if message.job is not None]
+        delivered.clear()
+        if jobs:
+            self.channel.give_back(jobs, mode=b"restore")
+        return []
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """At the end of the channel. What cannot be given back now is when the server is back."""
+        self._on_collect.cancel()
+        state = self._delivered
+        if state.restored:
+            return
+        state.restored = True
+        if not self.restore_at_shutdown or not self.channel.do_restore:
+            state.clear()
+            return
+        if state:
+            logger.info("Giving back %d unacknowledged message(s)", len(state))
+            self.restore_unacked()

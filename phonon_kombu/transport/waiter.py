@@ -1,0 +1,422 @@
+"""The polling socket of a channel: waits for work and claims it.
+
+Exactly one batch of commands is outstanding there at any time, and :meth:`Waiter.on_readable`
+handles the replies of all of them:
+
+* a **claim**: what is to be acknowledged, then one `job/claim` for each queue that may have jobs,
+  for as many jobs as the consumer has credit; all in one write;
+* the **wait**: BZPOPMIN on the wake keys of the queues. A wake may be lost, a job may not: when
+  nothing comes within the polling interval the lists are looked at;
+* that **look**: one EXISTS over all ids lists, which finds what a foreign client has put.
+
+A consumer that gets all it asked for claims again without ever waiting. A queue whose claim left
+nothing behind is *cold* until it is woken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from itertools import zip_longest
+from time import monotonic
+from typing import Any
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from ..store.client import CONNECTION_ERRORS, Healable, translate
+from ..store.scripts import Prepared, load, pack_command
+
+logger = logging.getLogger("phonon_kombu.transport")
+
+#: Jobs claimed at once by a consumer without a prefetch limit.
+LARGEST_CLAIM = 100
+
+#: Seconds that a busy consumer waits for more credit before it claims a few jobs only.
+LINGER_SECONDS = 0.005
+
+#: Seconds to leave the server alone after it refused a claim.
+REFUSED_SECONDS = 1.0
+
+#: Seconds for which messages are handed over before the event loop gets a turn.
+DELIVERY_SLICE_SECONDS = 0.02
+
+Handler = Callable[[Any], None]
+
+
+class Waiter:
+    """Waits, claims and hands over for one channel.
+
+    Arguments:
+        channel: the channel; its ``async_pool`` gives the connection.
+        polling_interval_seconds: how long an idle wait lasts at the most.
+    """
+
+    def __init__(self, channel: Any, polling_interval_seconds: float) -> None:
+        self.channel = channel
+        self.polling_interval_seconds = polling_interval_seconds
+        self.connection: Any = None
+        #: Claimed and not yet handed over: (queue, job id, item, failures).
+        self.buffer: deque[tuple[str, bytes, bytes, bytes | None]] = deque()
+        self.hot: dict[str, None] = {}
+        self.waiting = False
+        self._outstanding: deque[tuple[Any, Handler]] = deque()
+        self._acking: list[tuple[str, list[bytes]]] = []
+        self._claims: dict[str, tuple[Prepared, Prepared]] = {}
+        self._fresh: list[list[tuple[str, bytes, bytes, bytes | None]]] = []
+        self._woken: dict[bytes, str] = {}
+        self._due_at: float | None = None
+        self._due_queues: set[str] = set()
+        self._looked_at = self._claimed_at = self.sent_at = 0.0
+        self._hold_until = 0.0
+        self._lingering: Any = None
+        self.claimed_queues: set[str] = set()
+
+    # What the poller asks ------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a reply is outstanding."""
+        return bool(self._outstanding)
+
+    def add_queue(self, queue: str) -> None:
+        """A consumer of `queue` was added: look into it at once."""
+        self.hot[queue] = None
+        if self.waiting:
+            self.interrupt()
+
+    def drop_queue(self, queue: str) -> None:
+        """The last consumer of `queue` was cancelled: what it was not given goes back."""
+        self.hot.pop(queue, None)
+        self._due_queues.discard(queue)
+        mine = [entry for entry in self.buffer if entry[0] == queue]
+        if mine:
+            self.buffer = deque(entry for entry in self.buffer if entry[0] != queue)
+            self._release(mine)
+
+    def step(self, call_later: Callable[[float, Callable[[], None]], Any] | None = None) -> None:
+        """Send the next command if there is any to send.
+
+        With `call_later`, that of an event loop, a busy consumer lingers a moment to claim for
+        more credit at once; without it somebody waits for a message now.
+        """
+        if self._outstanding or monotonic() < self._hold_until:
+            return
+        channel = self.channel
+        queues = channel.active_queues
+        if not queues or not channel.qos.can_consume():
+            return
+        credit = self.credit()
+        if credit <= 0:
+            return
+        now = monotonic()
+        if now - self._looked_at >= self.polling_interval_seconds and len(self.hot) < len(queues):
+            # Every queue is asked at times, whatever its wakes say.
+            self._looked_at = now
+            if self.hot:
+                self.hot.update(dict.fromkeys(queues))
+        if self._due_at is not None and now >= self._due_at:
+            self.hot.update(dict.fromkeys(q for q in self._due_queues if q in queues))
+            self._due_at = None
+        if not self.hot:
+            self._wait(queues, now)
+        elif call_later is None or self._ripe(credit, now):
+            self._claim(queues, credit, now)
+        elif self._lingering is None:
+            self._lingering = call_later(LINGER_SECONDS, self._stop_lingering)
+
+    def credit(self) -> int:
+        """How many jobs may be claimed now."""
+        qos = self.channel.qos
+        if "can_consume" in qos.__dict__:
+            # Somebody (worker_disable_prefetch) decides message by message.
+            return 1 if not self.buffer else 0
+        most = LARGEST_CLAIM - len(self.buffer)
+        count = qos.prefetch_count
+        if not count:
+            return most
+        return int(min(most, count - len(qos._delivered) - len(self.buffer)))
+
+    def _ripe(self, credit: int, now: float) -> bool:
+        count = self.channel.qos.prefetch_count
+        return (
+            not count
+            or credit * 2 >= count
+            or credit == count
+            or now - self._claimed_at >= LINGER_SECONDS
+        )
+
+    def _stop_lingering(self) -> None:
+        self._lingering = None
+
+    # Handing over --------------------------------------------------------------------------
+
+    def deliver_one(self) -> bool:
+        """Hand over one message if there is one and the consumer may have it."""
+        while self.buffer and self.channel.qos.can_consume():
+            if self.channel.deliver(self.buffer.popleft()):
+                return True
+        return False
+
+    def deliver(self) -> None:
+        """Hand over what there is, for a while; then the rest waits for the next tick."""
+        buffer, channel = self.buffer, self.channel
+        can_consume = channel.qos.can_consume
+        until = monotonic() + DELIVERY_SLICE_SECONDS
+        while buffer and can_consume():
+            channel.deliver(buffer.popleft())
+            if monotonic() > until:
+                break
+            buffer = self.buffer  # a callback may have cancelled a consumer
+        if self.buffer and not self._outstanding and can_consume():
+            # Make the socket readable, so that the loop comes back here without sleeping.
+            self._send([((b"PING",), self._nothing)])
+
+    # Commands ------------------------------------------------------------------------------
+
+    def _claim(self, queues: list[str], credit: int, now: float) -> None:
+        self._claimed_at = now
+        channel = self.channel
+        calls: list[tuple[Any, Handler]] = []
+        acking = channel.outbox.take()
+        if acking:
+            self._acking = acking
+            for queue, ids in acking:
+                finish = self._prepared(queue)[1]
+                calls.append(((finish, (channel.owner, *ids)), self._on_finished))
+        for queue, count in channel.share(list(self.hot), credit):
+            claim = self._prepared(queue)[0]
+            self.claimed_queues.add(queue)
+            calls.append(
+                (
+                    (claim, (channel.owner, b"%d" % count, channel.order)),
+                    lambda reply, queue=queue: self._on_claimed(queue, reply),
+                )
+            )
+        cold = [queue for queue in queues if queue not in self.hot]
+        if cold:
+            wakes = [channel.keys(queue).wake for queue in cold]
+            calls.append(
+                ((b"EXISTS", *wakes), lambda reply, cold=cold: self._on_wakes(cold, reply))
+            )
+        self._send(calls)
+
+    def _wait(self, queues: list[str], now: float) -> None:
+        seconds = self.polling_interval_seconds
+        if self._due_at is not None:
+            seconds = min(seconds, max(self._due_at - now, 0.001))
+        self._woken = {self.channel.keys(queue).wake: queue for queue in queues}
+        self.waiting = True
+        self._send(
+            [((b"BZPOPMIN", *self._woken, b"%.3f" % max(seconds, 0.001)), self._on_woken)]
+        )
+
+    def _look(self, queues: list[str]) -> None:
+        self._looked_at = monotonic()
+        parts = [
+            key
+            for queue in queues
+            for keys in (self.channel.keys(queue),)
+            for key in (*keys.levels, keys.scheduled)
+        ]
+        self._send(
+            [((b"EXISTS", *parts), lambda reply, queues=queues: self._on_wakes(queues, reply))]
+        )
+
+    def _prepared(self, queue: str) -> tuple[Prepared, Prepared]:
+        known = self._claims.get(queue)
+        if known is None:
+            keys = self.channel.keys(queue)
+            known = self._claims[queue] = (
+                load("job/claim").prepare(keys),
+                load("job/finish").prepare(keys),
+            )
+        return known
+
+    def _send(self, calls: list[tuple[Any, Handler]]) -> None:
+        self._outstanding.extend(calls)
+        self.sent_at = monotonic()
+        try:
+            self.connect()
+            packed = b"".join(
+                call[0].pack(call[1]) if isinstance(call[0], Prepared) else pack_command(*call)
+                for call, _ in calls
+            )
+            self.connection.send_packed_command((packed,), check_health=False)
+        except CONNECTION_ERRORS:
+            self.disconnected()
+            raise
+
+    def connect(self) -> Any:
+        """The connection, connected and known to the poller."""
+        connection = self.connection
+        if connection is None or connection._sock is None:
+            channel = self.channel
+            if connection is None:
+                channel.check_server()
+                connection = self.connection = channel.acquire_connection(channel.async_pool)
+            if connection._sock is None:
+                connection.connect()
+            channel.connection.cycle.watch(channel, connection)
+            channel.recover_lost()
+        return connection
+
+    # Replies -------------------------------------------------------------------------------
+
+    def on_readable(self) -> None:
+        """Read the replies of all outstanding commands."""
+        connection = self.connection
+        if not self._outstanding:
+            # Nothing is expected: the server has closed the idle connection.
+            connection.disconnect()
+            return
+        self.waiting = False
+        while self._outstanding:
+            call, handler = self._outstanding[0]
+            try:
+                reply = connection.read_response()
+            except NoScriptError:
+                reply = self._reload(call[0].script)
+            except ResponseError as error:
+                named = translate(error)
+                if isinstance(named, Healable):
+                    connection.disconnect()
+                self._outstanding.popleft()
+                self._failed(named)
+                raise named from None
+            except CONNECTION_ERRORS:
+                connection.disconnect()
+                self.disconnected()
+                raise
+            self._outstanding.popleft()
+            handler(reply)
+        fresh = self._fresh
+        if fresh:
+            if len(fresh) == 1:
+                self.buffer.extend(fresh[0])
+            else:
+                # One of each queue in turn, so that none waits for the whole batch of another.
+                for turn in zip_longest(*fresh):
+                    self.buffer.extend(entry for entry in turn if entry is not None)
+            self._fresh = []
+
+    def _reload(self, script: Any) -> Any:
+        """The server does not know a script (any more): load it; the queue stays hot."""
+        self.channel.link.command(b"SCRIPT", b"LOAD", script.source)
+        return NoScriptError
+
+    def _nothing(self, reply: Any) -> None:
+        pass
+
+    def _on_finished(self, reply: Any) -> None:
+        if reply is NoScriptError:
+            # Sent again with the next claim; finishing twice is finishing once.
+            self.channel.outbox.put_back(self._acking)
+        self._acking = []
+
+    def _on_claimed(self, queue: str, reply: Any) -> None:
+        if reply is NoScriptError:
+            return
+        if not reply[0]:
+            self.hot.pop(queue, None)
+        if reply[1] >= 0:
+            at = monotonic() + reply[1] / 1000
+            self._due_queues.add(queue)
+            if self._due_at is None or at < self._due_at:
+                self._due_at = at
+        else:
+            self._due_queues.discard(queue)
+        if len(reply) > 2:
+            self._fresh.append(
+                [(queue, reply[i], reply[i + 1], reply[i + 2]) for i in range(2, len(reply), 3)]
+            )
+            self.channel.rotate(queue)
+
+    def _on_woken(self, reply: Any) -> None:
+        if reply is None:
+            queues = self.channel.active_queues
+            due = self._due_at
+            if due is not None and monotonic() >= due:
+                return
+            if queues:
+                self._look(queues)
+            return
+        queue = self._woken.get(reply[0])
+        if queue is None:
+            return
+        if queue in self.channel.active_queues:
+            self.hot[queue] = None
+        else:
+            # Cancelled in the meantime: somebody else must hear of it.
+            self.channel.link.command(b"ZADD", reply[0], b"0", b"w")
+
+    def _on_wakes(self, queues: list[str], reply: Any) -> None:
+        if reply:
+            self.hot.update(dict.fromkeys(q for q in queues if q in self.channel.active_queues))
+
+    # Endings -------------------------------------------------------------------------------
+
+    def disconnected(self) -> None:
+        """The conversation broke. What was claimed in it is ours without our knowing."""
+        lost = any(
+            isinstance(call[0], Prepared) and call[0].script.name == "job/claim"
+            for call, _ in self._outstanding
+        )
+        self._outstanding.clear()
+        self.waiting = False
+        if self._fresh:
+            # Read before the break: known, and ours.
+            self.buffer.extend(entry for entries in self._fresh for entry in entries)
+            self._fresh = []
+        if self._acking:
+            self.channel.outbox.put_back(self._acking)
+            self._acking = []
+        self.hot.update(dict.fromkeys(self.channel.active_queues))
+        if lost:
+            self.channel.claims_lost = True
+
+    def _failed(self, error: Exception) -> None:
+        if self._acking:
+            self.channel.outbox.put_back(self._acking)
+            self._acking = []
+        if self._outstanding:
+            # The replies behind the refusal are still to be read: begin anew.
+            self.connection.disconnect()
+            self.disconnected()
+        self._hold_until = monotonic() + REFUSED_SECONDS
+        logger.error("Redis refused a claim: %s", error)
+
+    def interrupt(self) -> None:
+        """Stop waiting, and see that a wake taken on the way out is not missed by others."""
+        waited = list(self._woken.values())
+        connection = self.connection
+        self._outstanding.clear()
+        self.waiting = False
+        if connection is not None:
+            connection.disconnect()
+        self.channel.rewake(waited)
+
+    def close(self) -> None:
+        """Hear the outstanding reply, give back what was not handed over, disconnect.
+
+        Never raises: what cannot be given back now is noted by the channel.
+        """
+        connection = self.connection
+        try:
+            if self.waiting:
+                self.interrupt()
+            while self._outstanding:
+                self.on_readable()
+        except (*CONNECTION_ERRORS, ResponseError, Exception) as error:
+            logger.debug("closing a channel: %r", error)
+            self.disconnected()
+        if self.buffer:
+            rest, self.buffer = list(self.buffer), deque()
+            self._release(rest)
+        self.connection = None
+        if connection is not None:
+            connection.disconnect()
+            self.channel.async_pool.release(connection)
+
+    def _release(self, entries: list[tuple[str, bytes, bytes, bytes | None]]) -> None:
+        self.channel.give_back([(entry[0], entry[1]) for entry in entries], mode=b"release")
