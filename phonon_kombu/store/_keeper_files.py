@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import EmbeddedServerError
-from ._keeper import encoded
+from ._redis_process import encoded
 
 try:
     import fcntl
@@ -58,6 +58,14 @@ class EmbeddedAddress:
         if self.socket_path is not None:
             return {"unix_socket_path": self.socket_path}
         return {"host": self.host, "port": self.port, "password": self.password}
+
+    # dict(address) and **address give the keyword arguments of redis-py's connection classes.
+    def keys(self) -> list[str]:
+        """``path`` of a Unix socket, or ``host``, ``port`` and ``password``."""
+        return ["path"] if self.socket_path is not None else ["host", "port", "password"]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.socket_path if key == "path" else getattr(self, key)
 
 
 def lock(directory: str, name: str, deadline: float, *, shared: bool = False) -> int:

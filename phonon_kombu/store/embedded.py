@@ -122,10 +122,10 @@ class EmbeddedServer:
                 finally:
                     os.close(starter_fd)
         except OSError as exc:
-            self._let_go()
+            self.stop()
             raise EmbeddedServerError(f"cannot use the directory {directory}: {exc}") from exc
         except BaseException:
-            self._let_go()
+            self.stop()
             raise
         self._address = address
         return address
@@ -210,14 +210,17 @@ class EmbeddedServer:
             "persist": "none" if self._temporary else "rdb" if self._given is None else "aof",
             "temporary": self._temporary,
             "linger_seconds": self._linger_seconds,
-            "sys_path": [os.path.abspath(entry) for entry in sys.path],
         }
-        keeper = Path(__file__).with_name("_keeper.py")
+        # The keeper must find this package, and fakeredis, wherever this process found them.
+        package_root = str(Path(__file__).parents[2])
+        modules = [package_root, *(os.path.abspath(entry) for entry in sys.path)]
         try:
             # A session of its own: Ctrl-C in the terminal is for the program, not its server.
+            # The directory is there for people who read the output of ps.
             outcome = subprocess.run(
-                # The directory is there for people who read the output of ps.
-                [sys.executable, "-I", "-S", str(keeper), directory],
+                [sys.executable, "-m", "phonon_kombu.store._keeper", directory],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(modules)},
+                cwd=directory,
                 input=json.dumps(settings),
                 capture_output=True,
                 text=True,

@@ -58,6 +58,9 @@ class Channel(Publishing):
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         options.check(connection.client.transport_options, type(self).from_transport_options)
+        # Stock keeps these in one dict for all connections of the process, so that a queue whose
+        # name was once bound to a fanout exchange anywhere is never polled again.
+        self._fanout_queues = connection.fanout_queues
         super().__init__(connection, **kwargs)
         if self.QoS is virtual.QoS:
             raise ConfigurationError(
@@ -195,6 +198,7 @@ class Channel(Publishing):
             repeat=True,
         )
         self.state.queue_bindings_delete(queue)
+        self._fanout_queues.pop(queue, None)
 
     def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
         self.queue_delete(queue)
@@ -270,7 +274,7 @@ class Channel(Publishing):
         keeper.forget(self)
         transport = self.connection
         self.waiter.close()
-        for queue in [q for q in self._fanout_queues if q in self.auto_delete_queues]:
+        for queue in [q for q in list(self._fanout_queues) if q in self.auto_delete_queues]:
             try:
                 self.queue_delete(queue)
             except Exception as error:

@@ -41,6 +41,8 @@ class Jobs(Connections):
         self.waiter = Waiter(
             self, float(self.polling_interval or self.POLLING_INTERVAL_SECONDS)
         )
+        #: Whether earlier queues go before later ones, instead of taking turns.
+        self.strict = self.queue_order_strategy != "round_robin"
         self.order = b"highest" if self.priority_order == "highest_first" else b""
 
     def keys(self, queue: str) -> QueueKeys:
@@ -54,7 +56,7 @@ class Jobs(Connections):
         if len(hot) == 1:
             return [(hot[0], credit)]
         order = [q for q in self._queue_cycle.consume(len(self.active_queues)) if q in hot]
-        if self.queue_order_strategy != "round_robin":
+        if self.strict:
             # The first gets all; the next is asked when that left something over.
             return [(order[0], credit)]
         each, rest = divmod(credit, len(order))

@@ -50,6 +50,8 @@ class Transport(stock.Transport):
         self.polling_interval = None
         self.cycle = Poller()
         self.server_checked = False
+        #: Queues bound to fanout exchanges: queue -> (exchange, routing key).
+        self.fanout_queues: dict[str, tuple[str, str]] = {}
         if (client.hostname or "").startswith("sentinel://"):
             self.Channel = SentinelChannel
 

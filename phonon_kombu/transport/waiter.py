@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import zip_longest
 from time import monotonic
 from typing import Any
@@ -89,6 +90,8 @@ class Waiter:
         """The last consumer of `queue` was cancelled: what it was not given goes back."""
         self.hot.pop(queue, None)
         self._due_queues.discard(queue)
+        if self._outstanding and not self.waiting:
+            self.on_readable()
         mine = [entry for entry in self.buffer if entry[0] == queue]
         if mine:
             self.buffer = deque(entry for entry in self.buffer if entry[0] != queue)
@@ -121,7 +124,7 @@ class Waiter:
         if not self.hot:
             self._wait(queues, now)
         elif call_later is None or self._ripe(credit, now):
-            self._claim(queues, credit, now)
+            self._claim(queues, credit, now, call_later is None)
         elif self._lingering is None:
             self._lingering = call_later(LINGER_SECONDS, self._stop_lingering)
 
@@ -151,8 +154,18 @@ class Waiter:
 
     # Handing over --------------------------------------------------------------------------
 
+    def claim_ahead(self) -> None:
+        """Claim the next jobs while the consumer works on the last ones, once half are done."""
+        if self._outstanding or not self.hot or self.channel.strict:
+            return
+        count = self.channel.qos.prefetch_count or LARGEST_CLAIM
+        if count > 1 and self.credit() * 2 >= count:
+            self.step()
+
     def deliver_one(self) -> bool:
         """Hand over one message if there is one and the consumer may have it."""
+        if self.buffer:
+            self.claim_ahead()
         while self.buffer and self.channel.qos.can_consume():
             if self.channel.deliver(self.buffer.popleft()):
                 return True
@@ -164,6 +177,7 @@ class Waiter:
         can_consume = channel.qos.can_consume
         until = monotonic() + DELIVERY_SLICE_SECONDS
         while buffer and can_consume():
+            self.claim_ahead()
             channel.deliver(buffer.popleft())
             if monotonic() > until:
                 break
@@ -174,7 +188,7 @@ class Waiter:
 
     # Commands ------------------------------------------------------------------------------
 
-    def _claim(self, queues: list[str], credit: int, now: float) -> None:
+    def _claim(self, queues: list[str], credit: int, now: float, one_by_one: bool) -> None:
         self._claimed_at = now
         channel = self.channel
         calls: list[tuple[Any, Handler]] = []
@@ -184,21 +198,21 @@ class Waiter:
             for queue, ids in acking:
                 finish = self._prepared(queue)[1]
                 calls.append(((finish, (channel.owner, *ids)), self._on_finished))
+        if channel.strict and one_by_one:
+            credit = 1
         for queue, count in channel.share(list(self.hot), credit):
             claim = self._prepared(queue)[0]
             self.claimed_queues.add(queue)
             calls.append(
                 (
                     (claim, (channel.owner, b"%d" % count, channel.order)),
-                    lambda reply, queue=queue: self._on_claimed(queue, reply),
+                    partial(self._on_claimed, queue, count),
                 )
             )
         cold = [queue for queue in queues if queue not in self.hot]
         if cold:
             wakes = [channel.keys(queue).wake for queue in cold]
-            calls.append(
-                ((b"EXISTS", *wakes), lambda reply, cold=cold: self._on_wakes(cold, reply))
-            )
+            calls.append(((b"EXISTS", *wakes), partial(self._on_wakes, cold)))
         self._send(calls)
 
     def _wait(self, queues: list[str], now: float) -> None:
@@ -219,9 +233,7 @@ class Waiter:
             for keys in (self.channel.keys(queue),)
             for key in (*keys.levels, keys.scheduled)
         ]
-        self._send(
-            [((b"EXISTS", *parts), lambda reply, queues=queues: self._on_wakes(queues, reply))]
-        )
+        self._send([((b"EXISTS", *parts), partial(self._on_wakes, queues))])
 
     def _prepared(self, queue: str) -> tuple[Prepared, Prepared]:
         known = self._claims.get(queue)
@@ -314,10 +326,13 @@ class Waiter:
             self.channel.outbox.put_back(self._acking)
         self._acking = []
 
-    def _on_claimed(self, queue: str, reply: Any) -> None:
+    def _on_claimed(self, queue: str, count: int, reply: Any) -> None:
         if reply is NoScriptError:
             return
-        if not reply[0]:
+        if self.channel.strict and len(reply) >= 2 + 3 * count:
+            # The next claim begins with the first queue again.
+            self.hot = dict.fromkeys(self.channel.active_queues)
+        elif not reply[0]:
             self.hot.pop(queue, None)
         if reply[1] >= 0:
             at = monotonic() + reply[1] / 1000

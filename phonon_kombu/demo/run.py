@@ -1,0 +1,236 @@
+"""One run of the demo, from starting the server to stopping everything again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from kombu.utils.url import maybe_sanitize_url
+
+from ..errors import PhononError
+from ..store.embedded import EmbeddedServer
+from .app import TASK, make_app
+from .display import Display, Progress, Row
+from .ledger import Ledger, Outcome
+from .sources import library_files
+from .workers import Worker, check_running, kill_all, stop_all
+
+READY_SECONDS = 60.0
+#: Tasks that have not run after so long without any other finishing either are lost.
+PATIENCE_SECONDS = 30.0
+POLL_SECONDS = 0.05
+SENT_BETWEEN_LOOKS = 50
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for. ``limit`` is the number of files; None means all there are."""
+
+    broker: str
+    limit: int | None
+    workers: int
+    concurrency: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of one run."""
+
+    outcome: Outcome
+    still_queued: int
+    seconds: float
+    options: Options
+    server: str
+
+    @property
+    def good(self) -> bool:
+        """Whether every task ran exactly once."""
+        return not (self.outcome.lost or self.outcome.run_twice or self.still_queued)
+
+    @property
+    def tasks_per_second(self) -> float:
+        """Tasks that ran, by the seconds from the first send to the last end."""
+        return (self.outcome.files - self.outcome.lost) / self.seconds
+
+    def rows(self) -> list[Row]:
+        """The result as a table for people."""
+        outcome = self.outcome
+        rows = [
+            ("files", f"{outcome.files:,}"),
+            ("  not parsable", f"{outcome.unparsable:,}"),
+            ("lines", f"{outcome.lines:,}"),
+            ("functions", f"{outcome.functions:,}"),
+            ("classes", f"{outcome.classes:,}"),
+            ("seconds", f"{self.seconds:.2f}"),
+            ("tasks/s", f"{self.tasks_per_second:,.0f}"),
+            ("lost", f"{outcome.lost:,}"),
+            ("run twice", f"{outcome.run_twice:,}"),
+        ]
+        if self.still_queued:  # nothing that a person should have to think about otherwise
+            rows.append(("still queued", f"{self.still_queued:,}"))
+        return rows
+
+    def verdict(self) -> str:
+        """The result in a sentence."""
+        if self.good:
+            return "Every task ran exactly once."
+        faults = [
+            f"{number:,} {name}"
+            for number, name in [
+                (self.outcome.lost, "lost"),
+                (self.outcome.run_twice, "run twice"),
+                (self.still_queued, "still queued"),
+            ]
+            if number
+        ]
+        return f"Not every task ran exactly once: {', '.join(faults)}."
+
+    def json(self) -> str:
+        """The result as one JSON object."""
+        fields: dict[str, Any] = asdict(self.outcome)
+        fields |= {
+            "still_queued": self.still_queued,
+            "seconds": round(self.seconds, 3),
+            "tasks_per_second": round(self.tasks_per_second, 1),
+            "workers": self.options.workers,
+            "concurrency": self.options.concurrency,
+            "server": self.server,
+            "python": platform.python_version(),
+        }
+        return json.dumps(fields)
+
+
+def run(options: Options, display: Display) -> Report:
+    """Start server and workers, send the tasks, count what came of them, stop everything.
+
+    Raises :class:`~phonon_kombu.errors.PhononError` if the server or a worker does not start.
+    Leaves no process behind, whether it returns, raises or is interrupted.
+    """
+    files = library_files()[: options.limit]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_terminated_like_ctrl_c())
+        broker, server = stack.enter_context(_server(options.broker))
+        run_id = uuid4().hex[:8]
+        ledger = Ledger(broker, run_id)
+        stack.callback(ledger.close)
+        stack.callback(ledger.clear)
+        app = make_app(broker, run_id)
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="phonon-demo-")))
+        display.say(
+            f"{server}. Starting {_plural(options.workers, 'Celery worker')} "
+            f"with {_plural(options.concurrency, 'process', 'processes')} each."
+        )
+        workers: list[Worker] = []
+        try:
+            for number in range(1, options.workers + 1):
+                name = f"demo{number}@{run_id}"
+                workers.append(Worker(name, broker, run_id, options.concurrency, logs))
+            _wait_until_ready(workers, ledger)
+            display.say(
+                f"One task for each of {_plural(len(files), 'source file')} "
+                f"of Python {platform.python_version()}."
+            )
+            started = time.monotonic()
+            with display.progress(len(files)) as progress:
+                sent = _send_and_watch(app, files, workers, ledger, progress)
+            seconds = time.monotonic() - started
+            stop_all(workers)
+        except BaseException:
+            if "+embedded://" in options.broker:
+                kill_all(workers)
+            else:  # the user's own server: leave no unacknowledged message in it
+                stop_all(workers)
+                _discard_queue(app)
+            raise
+        # Only now: what a worker took back at its end, or ran a second time, is there to be seen.
+        return Report(ledger.outcome(sent), _discard_queue(app), seconds, options, server)
+
+
+def _send_and_watch(
+    app: Any, files: list[Path], workers: list[Worker], ledger: Ledger, progress: Progress
+) -> list[str]:
+    """Send one task a file, wait until all have run or nothing moves; return the task ids."""
+    sent: list[str] = []
+    with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
+        for path in files:
+            task_id = uuid4().hex
+            app.send_task(TASK, (str(path),), task_id=task_id, producer=producer)
+            sent.append(task_id)
+            if len(sent) % SENT_BETWEEN_LOOKS == 0:
+                progress.update(len(sent), ledger.finished())
+    done, moved_at = -1, time.monotonic()
+    while done < len(sent) and time.monotonic() - moved_at < PATIENCE_SECONDS:
+        now_done = ledger.finished()
+        if now_done != done:
+            done, moved_at = now_done, time.monotonic()
+        else:
+            check_running(workers)
+            time.sleep(POLL_SECONDS)
+        progress.update(len(sent), done)
+    return sent
+
+
+def _wait_until_ready(workers: list[Worker], ledger: Ledger) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while ledger.signed_in() < {worker.name for worker in workers}:
+        check_running(workers)
+        if time.monotonic() > deadline:
+            missing = next(w for w in workers if w.name not in ledger.signed_in())
+            raise PhononError(
+                f"worker {missing.name} was not ready after {READY_SECONDS:.0f} seconds:\n"
+                f"{missing.log_tail()}"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _discard_queue(app: Any) -> int:
+    """Delete the demo's queue; return how many messages were still in it."""
+    with app.connection_for_write() as connection:
+        queue = app.amqp.queues[app.conf.task_default_queue](connection.default_channel)
+        try:
+            left = int(queue.queue_declare(passive=True).message_count)
+        except connection.channel_errors:
+            return 0  # with kombu's own transport an empty queue does not exist
+        queue.delete()
+    return left
+
+
+@contextlib.contextmanager
+def _server(broker: str) -> Iterator[tuple[str, str]]:
+    """The broker's URL and a name for people; an embedded one is started here and stopped."""
+    if "+embedded://" not in broker:
+        yield broker, f"Server {maybe_sanitize_url(broker)}"
+        return
+    scheme, _, directory = broker.partition("+embedded://")
+    # Without a directory, a server of its own: the demo must not meet a project's tasks.
+    server = EmbeddedServer(directory or None, temporary=not directory)
+    with server:
+        yield server.address.url(scheme), f"Embedded {server.address.server}"
+
+
+@contextlib.contextmanager
+def _terminated_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the demo in the order in which Ctrl-C does."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _plural(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

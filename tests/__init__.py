@@ -1,0 +1,1 @@
+"""The tests of phonon_kombu; a package, so that its modules can share helpers."""

@@ -1,0 +1,31 @@
+"""Fixtures that all tests share: one private Redis a session, emptied for every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.servers import RedisServer, start_server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The session's server, of the kind that PHONON_TEST_SERVER names (default: redis8)."""
+    server = start_server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_db(redis_server: RedisServer) -> str:
+    """Host, port and number of an empty database: put ``redis://`` or ``phonon://`` before it."""
+    redis_server.client().flushall()
+    return f"127.0.0.1:{redis_server.port}/0"
+
+
+@pytest.fixture
+def redis_client(redis_server: RedisServer, redis_db: str) -> redis.Redis:
+    """A plain client of the database that ``redis_db`` names."""
+    return redis_server.client()

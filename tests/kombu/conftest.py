@@ -1,0 +1,94 @@
+"""Fixtures of the exam: the scheme under test, a broker for it, and the two ways to consume."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from kombu import Connection
+
+from tests.kombu.exam import PUMPS, Broker, Pump, PumpFactory, release
+from tests.servers import RedisServer, server_name, start_server
+
+#: PHONON_TEST_SCHEMES=redis proves the exam itself without phonon.
+SCHEMES = os.environ.get("PHONON_TEST_SCHEMES", "redis,phonon").split(",")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the exam's markers."""
+    for line in (
+        "phonon_only(reason): stock redis:// fails this; the reason says how",
+        "real_server(reason): asks for something that fakeredis does not have",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one case for each scheme that the test is for."""
+    if "scheme" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("phonon_only")
+        assert only is None or only.args, "phonon_only wants a reason"
+        metafunc.parametrize("scheme", ["phonon"] if only else SCHEMES, indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Bound every test; leave out the schemes not asked for, and on fakeredis what it lacks."""
+    here = os.path.dirname(__file__)
+    ours = [item for item in items if str(item.path).startswith(here)]
+    for item in ours:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(60))
+    dropped = {item for item in ours if "phonon_only" in item.keywords and "phonon" not in SCHEMES}
+    if server_name() == "fakeredis":
+        dropped |= {item for item in ours if item.get_closest_marker("real_server")}
+    items[:] = [item for item in items if item not in dropped]
+    config.hook.pytest_deselected(items=list(dropped))
+
+
+@pytest.fixture
+def scheme(request: pytest.FixtureRequest) -> str:
+    """The URL scheme under test: ``redis`` (stock) or ``phonon`` (ours)."""
+    return str(request.param)
+
+
+@pytest.fixture
+def broker(redis_server: RedisServer, redis_db: str, scheme: str) -> Iterator[Broker]:
+    """An empty database of the session's server, and everything that the test opens on it."""
+    # A test that failed may have left connections open that wait for this test's messages.
+    for kind in ("normal", "pubsub"):
+        redis_server.client().client_kill_filter(_type=kind, skipme=True)
+    with Broker(scheme, redis_server) as broker:
+        yield broker
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server that the test may stop, restart, freeze or configure."""
+    server = start_server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_broker(own_server: RedisServer, scheme: str) -> Iterator[Broker]:
+    """As ``broker``, on a server of the test's own: ``own_broker.server``."""
+    with Broker(scheme, own_server) as broker:
+        yield broker
+
+
+@pytest.fixture(params=list(PUMPS))
+def pump(request: pytest.FixtureRequest, scheme: str) -> Iterator[PumpFactory]:
+    """Both ways to consume in turn: call it with a connection to get a ``Pump``."""
+    made: list[Pump] = []
+
+    def make(connection: Connection) -> Pump:
+        made.append(PUMPS[request.param](connection))
+        return made[-1]
+
+    yield make
+    for each in made:
+        # As in a worker: the connection goes before the loop that it is registered with.
+        release(scheme, each.connection)
+        each.close()

@@ -1,0 +1,322 @@
+"""What one test of the exam works with: a broker, inboxes, and pumps that make messages arrive."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import redis
+from kombu import Connection, Consumer, Message, Queue
+from kombu.asynchronous import Hub, set_event_loop
+from kombu.exceptions import ChannelError
+
+import phonon_kombu  # noqa: F401  (makes phonon:// known to kombu)
+from tests.servers import RedisServer
+
+ROOT = Path(__file__).parents[2]
+ACCEPT = ["json", "pickle", "text/plain", "application/data"]
+
+
+class Pump(ABC):
+    """Makes a connection's messages arrive at their consumers."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @abstractmethod
+    def step(self, timeout_seconds: float) -> None:
+        """Let something happen, or nothing within the time."""
+
+    def forget_connection(self) -> None:  # noqa: B027  (optional)
+        """Clear what is left of a connection that broke, before it is closed."""
+
+    def use(self, connection: Connection) -> None:
+        """Go on with another connection."""
+        self.connection = connection
+
+    def close(self) -> None:  # noqa: B027  (optional)
+        """Let go of what the pump itself holds."""
+
+    def until(self, condition: Callable[[], Any], timeout_seconds: float = 15.0) -> None:
+        """Run until ``condition`` is true.
+
+        :raises AssertionError: if it is not within ``timeout_seconds``.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not reached within {timeout_seconds} s"
+            self.step(0.1)
+
+    def run(self, seconds: float) -> None:
+        """Run for a while, to see that nothing arrives which should not."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.step(left)
+
+
+class DrainPump(Pump):
+    """``Connection.drain_events()``."""
+
+    def step(self, timeout_seconds: float) -> None:
+        """Drain one event."""
+        with contextlib.suppress(socket.timeout):
+            self.connection.drain_events(timeout=timeout_seconds)
+
+
+class HubPump(Pump):
+    """kombu's event loop, driven as Celery's worker drives it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.hub = Hub()
+        set_event_loop(self.hub)
+        # The loop sleeps until the next timer: this one lets ``step`` return.
+        self.hub.call_repeatedly(0.02, lambda: None)
+        self.use(connection)
+
+    def use(self, connection: Connection) -> None:
+        """Go on with another connection."""
+        super().use(connection)
+        before = {entry.entry for entry in self.hub.timer.queue}
+        connection.register_with_event_loop(self.hub)
+        self._timers = {entry.entry for entry in self.hub.timer.queue} - before
+        self.hub.propagate_errors = connection.connection_errors
+
+    def forget_connection(self) -> None:
+        """Reset the loop, and cancel the timers that the connection had registered."""
+        self.hub.reset()
+        for timer in self._timers:
+            self.hub.timer.cancel(timer)
+
+    def step(self, timeout_seconds: float) -> None:
+        """Run the loop once."""
+        self.hub.run_once()
+
+    def close(self) -> None:
+        """Close the loop."""
+        self.hub.close()
+        self.hub.timer.stop()
+
+
+PUMPS: dict[str, Callable[[Connection], Pump]] = {"drain_events": DrainPump, "event_loop": HubPump}
+PumpFactory = Callable[[Connection], Pump]
+
+
+class Inbox:
+    """A consumer's callback that keeps what it is given, and acknowledges it unless told not to.
+
+    ``on_message(message)`` runs after the message was kept and before it is acknowledged.
+    """
+
+    def __init__(
+        self, ack: bool = True, on_message: Callable[[Message], Any] | None = None
+    ) -> None:
+        self.ack = ack
+        self.on_message = on_message
+        self.messages: list[Message] = []
+
+    def __call__(self, message: Message) -> None:
+        self.messages.append(message)
+        if self.on_message is not None:
+            self.on_message(message)
+        if self.ack and not message.acknowledged:
+            message.ack()
+
+    @property
+    def count(self) -> int:
+        """How many messages have arrived."""
+        return len(self.messages)
+
+    @property
+    def bodies(self) -> list[Any]:
+        """The decoded bodies, in the order of arrival."""
+        return [message.payload for message in self.messages]
+
+    def has(self, count: int) -> Callable[[], bool]:
+        """Return a condition: at least ``count`` messages have arrived."""
+        return lambda: len(self.messages) >= count
+
+
+def release(scheme: str, connection: Connection) -> None:
+    """Close a connection; stock may raise AttributeError after collect(), ours must not."""
+    with contextlib.nullcontext() if scheme == "phonon" else contextlib.suppress(Exception):
+        connection.release()
+
+
+class Broker:
+    """One scheme on one database of one server; closes every connection that it made."""
+
+    def __init__(self, scheme: str, server: RedisServer, db: int = 0) -> None:
+        self.scheme = scheme
+        self.server = server
+        self.db = db
+        self._connections: list[Connection] = []
+        self._peers: list[Peer] = []
+        self._sender: Connection | None = None
+
+    @property
+    def is_phonon(self) -> bool:
+        """Whether this is our transport."""
+        return self.scheme == "phonon"
+
+    @property
+    def url(self) -> str:
+        """The broker URL."""
+        return self.server.url(self.scheme, self.db)
+
+    @property
+    def client(self) -> redis.Redis:
+        """A plain Redis client of the database."""
+        return self.server.client(self.db)
+
+    def url_of(self, form: str) -> str:
+        """Return the scheme for a form of URL (socket, tls, sentinel) of this transport."""
+        stock = {"socket": "redis+socket", "tls": "rediss", "sentinel": "sentinel"}
+        ours = {"socket": "phonon+socket", "tls": "phonons", "sentinel": "phonon+sentinel"}
+        return (ours if self.is_phonon else stock)[form]
+
+    def connection(self, url: str | None = None, **settings: Any) -> Connection:
+        """Return a connection, not yet connected; ``settings`` are those of ``Connection``."""
+        connection = Connection(url or self.url, **settings)
+        self._connections.append(connection)
+        return connection
+
+    def send(self, queue: str | Queue, *bodies: Any, **properties: Any) -> None:
+        """Publish each body to the queue, having declared it, over a connection of its own."""
+        if self._sender is None:
+            self._sender = self.connection()
+        spec = Queue(queue) if isinstance(queue, str) else queue
+        producer = self._sender.Producer()
+        for body in bodies:
+            producer.publish(
+                body, exchange=spec.exchange or "", declare=[spec],
+                routing_key=spec.routing_key or spec.name, **properties,
+            )  # fmt: skip
+
+    def consumer(
+        self,
+        connection: Any,
+        queues: str | Queue | Iterable[str | Queue],
+        inbox: Inbox | None = None,
+        **settings: Any,
+    ) -> Consumer:
+        """Start to consume on a connection or channel; returns the ``Consumer``, with its inbox."""
+        listed = [queues] if isinstance(queues, (str, Queue)) else queues
+        consumer = Consumer(
+            connection,
+            [Queue(queue) if isinstance(queue, str) else queue for queue in listed],
+            on_message=inbox if inbox is not None else Inbox(),
+            accept=ACCEPT,
+            **settings,
+        )
+        consumer.consume()
+        return consumer
+
+    def take(
+        self, queue: str | Queue, count: int, timeout_seconds: float = 15.0, **settings: Any
+    ) -> list[Message]:
+        """Consume and acknowledge ``count`` messages over a new connection."""
+        inbox = Inbox()
+        with self.connection(**settings) as connection:
+            # Prefetch 1: exactly ``count`` are taken, whatever the queue holds.
+            self.consumer(connection, queue, inbox, prefetch_count=1)
+            DrainPump(connection).until(inbox.has(count), timeout_seconds)
+        return inbox.messages
+
+    def get_all(self, queue: str | Queue) -> list[Any]:
+        """Return the decoded bodies of all messages that are ready, and acknowledge them."""
+        name = queue if isinstance(queue, str) else queue.name
+        bodies = []
+        with self.connection() as connection:
+            while (message := connection.default_channel.basic_get(name)) is not None:
+                message.accept = None
+                bodies.append(message.payload)
+                message.ack()
+        return bodies
+
+    def size(self, queue: str) -> int:
+        """Return how many messages are ready in a queue (0 for one that does not exist)."""
+        with self.connection() as connection:
+            try:
+                return int(connection.default_channel.queue_declare(queue, passive=True)[1])
+            except ChannelError:
+                return 0
+
+    def exists(self, queue: str) -> bool:
+        """Tell whether a passive declare finds the queue."""
+        with self.connection() as connection:
+            try:
+                connection.default_channel.queue_declare(queue, passive=True)
+            except ChannelError as error:
+                assert error.reply_code == "404" or error.code == 404, error
+                return False
+            return True
+
+    def keys(self, containing: bytes = b"") -> list[bytes]:
+        """Return the keys of the database whose name contains some bytes."""
+        keys: list[bytes] = list(self.client.scan_iter(count=1000))
+        return sorted(key for key in keys if containing in key)
+
+    def peer(self, **settings: Any) -> Peer:
+        """Start another process that uses the same broker."""
+        peer = Peer(self.url, settings)
+        self._peers.append(peer)
+        return peer
+
+    def close(self) -> None:
+        """Close every connection, and end the other processes."""
+        with contextlib.ExitStack() as stack:
+            for connection in self._connections:
+                stack.callback(release, self.scheme, connection)
+            for peer in self._peers:
+                stack.callback(peer.close)
+
+    def __enter__(self) -> Broker:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class Peer:
+    """Another process with a connection of its own; see tests/kombu/peer.py for what it can do."""
+
+    def __init__(self, url: str, settings: dict[str, Any]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.kombu.peer", url, json.dumps(settings)],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def __call__(self, operation: str, **arguments: Any) -> Any:
+        """Have the other process do something, and return its answer."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps([operation, arguments]) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"the other process ended: {self.process.wait()}"
+        answer = json.loads(line)
+        assert "error" not in answer, answer["error"]
+        return answer["value"]
+
+    def leave(self) -> int:
+        """Let the process end by itself, without closing anything; returns its exit status."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(20)
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()

@@ -1,0 +1,97 @@
+"""Queues with ``x-expires`` vanish when nobody uses them, and only then."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from kombu import Exchange, Queue
+
+from tests.kombu.exam import Broker, Inbox, PumpFactory
+from tests.servers import wait_for
+
+NAME = "short-lived"
+EXPIRES_SECONDS = 0.5
+
+
+def make_queue() -> Queue:
+    return Queue(NAME, expires=EXPIRES_SECONDS)
+
+
+def test_an_idle_queue_vanishes_with_its_messages(broker: Broker) -> None:
+    broker.send("lasting", "stays")
+    broker.send(make_queue(), 1, 2, 3)
+    broker.send(make_queue(), 4, priority=9)
+    assert broker.size(NAME) == 4
+
+    wait_for(lambda: not broker.exists(NAME), 10, message="the queue did not vanish")
+
+    assert broker.get_all(NAME) == []
+    wait_for(lambda: broker.keys(b"short-lived") == [], 10, message="keys were left behind")
+    assert broker.get_all("lasting") == ["stays"]
+
+
+def test_the_queue_argument_does_the_same(broker: Broker) -> None:
+    broker.send(Queue(NAME, queue_arguments={"x-expires": 300}), 1)
+
+    wait_for(lambda: broker.keys(b"short-lived") == [], 10, message="the queue did not vanish")
+
+
+def test_a_queue_in_use_does_not_vanish(broker: Broker) -> None:
+    broker.send(make_queue(), *range(8))
+
+    deadline = time.monotonic() + 3 * EXPIRES_SECONDS
+    sent, received = 8, []
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        make_queue()(channel).declare()
+        while time.monotonic() < deadline:
+            message = channel.basic_get(NAME)
+            received.append(message.payload)
+            message.ack()
+            broker.send(make_queue(), sent)
+            sent += 1
+
+    assert received + broker.get_all(NAME) == list(range(sent))
+
+
+def test_a_consumed_queue_keeps_its_binding(broker: Broker, pump: PumpFactory) -> None:
+    exchange = Exchange("x", type="direct")
+    queue = Queue(NAME, exchange, routing_key="k", expires=EXPIRES_SECONDS)
+    connection = broker.connection()
+    inbox = Inbox()
+    broker.consumer(connection, queue, inbox)
+    running = pump(connection)
+    running.run(3 * EXPIRES_SECONDS)
+
+    with broker.connection() as sender:
+        sender.Producer(exchange=exchange).publish("late", routing_key="k")
+    running.until(inbox.has(1))
+
+    assert inbox.bodies == ["late"]
+
+
+def test_what_a_consumer_holds_does_not_vanish(broker: Broker, pump: PumpFactory) -> None:
+    broker.send(make_queue(), "long work")
+    connection = broker.connection()
+    inbox = Inbox(ack=False)
+    broker.consumer(connection, make_queue(), inbox, prefetch_count=1)
+    running = pump(connection)
+    running.until(inbox.has(1))
+    running.run(3 * EXPIRES_SECONDS)
+
+    inbox.messages[0].requeue()
+    running.until(inbox.has(2))
+
+    assert inbox.bodies == ["long work", "long work"]
+
+
+@pytest.mark.phonon_only("on stock only the connection that declared a queue lets it expire")
+def test_a_queue_that_others_publish_to_still_vanishes(broker: Broker) -> None:
+    with broker.connection() as connection:
+        make_queue()(connection.default_channel).declare()
+
+    broker.peer()("publish", body="a reply that nobody waits for", routing_key=NAME)
+    assert broker.size(NAME) == 1
+
+    wait_for(lambda: broker.keys(b"short-lived") == [], 10, message="the queue leaked")
