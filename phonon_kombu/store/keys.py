@@ -8,6 +8,7 @@ Redis Cluster; with ``hash_tags=False`` they are left out, as the contract write
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 #: Priorities of a job: level 0 is ``feed.ids``, the list of the contract, 1 to 9 stand beside it.
 LEVELS = 10
@@ -48,6 +49,10 @@ class QueueKeys:
 
     levels: tuple[bytes, ...]
     all: tuple[bytes, ...]
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, part: str) -> bytes: ...
 
     def __init__(self, queue: str, prefix: str = "", hash_tags: bool = True) -> None:
         self.queue = queue

@@ -164,7 +164,7 @@ def load(name: str) -> Script:
     lua = files(__package__).joinpath("lua")
 
     def include(piece: str) -> str:
-        return lua.joinpath("include", f"{piece}.lua").read_text("utf-8")
+        return (lua / "include" / f"{piece}.lua").read_text("utf-8")
 
     try:
         text = lua.joinpath(f"{name}.lua").read_text("utf-8")

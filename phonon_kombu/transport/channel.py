@@ -61,6 +61,7 @@ class Channel(Publishing):
         # Stock keeps these in one dict for all connections of the process, so that a queue whose
         # name was once bound to a fanout exchange anywhere is never polled again.
         self._fanout_queues = connection.fanout_queues
+        self._job_queues: list[str] = []
         super().__init__(connection, **kwargs)
         if self.QoS is virtual.QoS:
             raise ConfigurationError(
@@ -97,7 +98,7 @@ class Channel(Publishing):
         # A claim is not lost by cancelling in mid-delivery: there is nothing to put off.
         return self._basic_cancel(consumer_tag)
 
-    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Message | None:
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Take one message, None if there is none."""
         claim = load("job/claim").prepare(self.keys(queue))
         self.waiter.claimed_queues.add(queue)
@@ -137,9 +138,14 @@ class Channel(Publishing):
     @property
     def active_queues(self) -> list[str]:
         """Queues being consumed from, but for those of fanout exchanges."""
-        return list(
+        return self._job_queues
+
+    def _update_queue_cycle(self) -> None:
+        # Asked at every tick of the event loop: kept, not made anew each time.
+        self._job_queues = list(
             dict.fromkeys(q for q in self._active_queues if q not in self.active_fanout_queues)
         )
+        super()._update_queue_cycle()
 
     # Queues --------------------------------------------------------------------------------
 
@@ -158,7 +164,9 @@ class Channel(Publishing):
             raise ChannelError(
                 f"NOT_FOUND - no queue {queue!r} in vhost "
                 f"{self.connection.client.virtual_host or '/'!r}",
-                (50, 10), "Channel.queue_declare", "404",
+                (50, 10),
+                "Channel.queue_declare",
+                "404",
             )
         return queue_declare_ok_t(queue, stats[0], 0)
 
@@ -223,9 +231,7 @@ class Channel(Publishing):
 
     # Exchanges -----------------------------------------------------------------------------
 
-    def _queue_bind(
-        self, exchange: str, routing_key: str, pattern: str | None, queue: str
-    ) -> None:
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str | None, queue: str) -> None:
         if self.typeof(exchange).type == "fanout":
             self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
         self.router.bind(exchange, routing_key, pattern, queue)
@@ -244,9 +250,7 @@ class Channel(Publishing):
         meta = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)
         self.router.unbind(exchange, *meta)
 
-    def exchange_delete(
-        self, exchange: str, if_unused: bool = False, nowait: bool = False
-    ) -> None:
+    def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False) -> None:
         """Delete `exchange` and its bindings; the queues stay."""
         self.router.drop_exchange(exchange)
         for key in [k for k in self.state.bindings if k.exchange == exchange]:
@@ -268,7 +272,7 @@ class Channel(Publishing):
         closes the channels of a lost connection: the debts are noted for the next connection of
         this process (:mod:`.orphans`).
         """
-        if self.closed:
+        if self._closing:
             return
         self.closed = self._closing = True
         keeper.forget(self)
@@ -296,6 +300,7 @@ class Channel(Publishing):
         queue = self._tag_to_queue.pop(consumer_tag, None)
         if queue in self._active_queues:
             self._active_queues.remove(queue)
+        self._update_queue_cycle()
         if self.connection is not None:
             self.connection._callbacks.pop(queue, None)
 
@@ -306,7 +311,7 @@ class Channel(Publishing):
                 link.close()
             self._close_clients()
             self._disconnect_pools()
-        except (*CONNECTION_ERRORS, AttributeError) as error:
+        except Exception as error:
             logger.debug("closing a channel: %r", error)
 
 

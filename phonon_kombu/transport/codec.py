@@ -61,7 +61,7 @@ def encode(message: dict[str, Any], exchange: str, routing_key: str) -> bytes:
     if exchange:
         envelope["exchange"] = exchange
         envelope["routing_key"] = routing_key
-    item = _encode(envelope).encode() + b"\n" + (body or b"")
+    item: bytes = _encode(envelope).encode() + b"\n" + (body or b"")
     if len(item) > LARGEST_ITEM_BYTES:
         raise ItemTooLarge(
             f"a message of {len(item)} bytes: Redis takes at most {LARGEST_ITEM_BYTES} in one "

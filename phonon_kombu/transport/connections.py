@@ -34,9 +34,7 @@ class Connections(stock.Channel):
     @cached_property
     def link(self) -> Link:
         """The connection for all commands that are answered at once."""
-        return Link(
-            functools.partial(self.acquire_connection, None), lambda connection: None
-        )
+        return Link(functools.partial(self.acquire_connection, None), lambda connection: None)
 
     def acquire_connection(self, pool: Any) -> Any:
         """A connection of `pool` (None: the plain one), kept out of it until released."""
@@ -146,7 +144,7 @@ class SentinelConnections(Connections, stock.SentinelChannel):
             raise errors.ConfigurationError(
                 "phonon+sentinel:// needs the transport option 'master_name'"
             )
-        manager = redis.sentinel.Sentinel(
+        manager: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
             self._sentinels(),
             min_other_sentinels=getattr(self, "min_other_sentinels", 0),
             sentinel_kwargs=getattr(self, "sentinel_kwargs", None),

@@ -63,7 +63,8 @@ class Fanout(Connections):
         except (TypeError, ValueError):
             logger.warning(
                 "Left out a PUB/SUB message on %r that is not JSON: %.200r",
-                payload["channel"], payload["data"],
+                payload["channel"],
+                payload["data"],
             )
             return None
         topic = bytes_to_str(payload["pattern"] or payload["channel"])

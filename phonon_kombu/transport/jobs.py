@@ -38,9 +38,7 @@ class Jobs(Connections):
         self._receivers: dict[str, tuple[Any, bool]] = {}
         self._touched_at = 0.0
         super().__init__(*args, **kwargs)
-        self.waiter = Waiter(
-            self, float(self.polling_interval or self.POLLING_INTERVAL_SECONDS)
-        )
+        self.waiter = Waiter(self, float(self.polling_interval or self.POLLING_INTERVAL_SECONDS))
         #: Whether earlier queues go before later ones, instead of taking turns.
         self.strict = self.queue_order_strategy != "round_robin"
         self.order = b"highest" if self.priority_order == "highest_first" else b""
@@ -99,7 +97,9 @@ class Jobs(Connections):
         except MalformedItem as error:
             logger.error(
                 "Stalled job %s of queue %r, its item cannot be read: %s",
-                job_id.decode("utf-8", "replace"), queue, error,
+                job_id.decode("utf-8", "replace"),
+                queue,
+                error,
             )
             self.stall(queue, job_id, str(error))
             return None
@@ -173,7 +173,11 @@ class Jobs(Connections):
         self.flush()
         for queue in list(self.waiter.claimed_queues):
             orphans.recover(
-                self.link, queue, self.owner, self.global_keyprefix, self.hash_tags,
+                self.link,
+                queue,
+                self.owner,
+                self.global_keyprefix,
+                self.hash_tags,
                 tuple(known.get(queue, ())),
             )
         self.claims_lost = False
@@ -219,7 +223,7 @@ class Jobs(Connections):
         lifetimes = {q: self._expires[q] for q in self.active_queues if q in self._expires}
         if not lifetimes:
             return None
-        every = min(lifetimes.values()) / 3000
+        every: float = min(lifetimes.values()) / 3000
         now = monotonic()
         if now - self._touched_at >= every:
             script = load("job/touch")

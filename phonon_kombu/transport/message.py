@@ -41,7 +41,7 @@ class Message(virtual.Message):
         self._decoded_cache = None
         self._state = "RECEIVED"
         self.accept = kwargs.get("accept")
-        if "compression" in headers and headers["compression"]:
+        if headers.get("compression"):
             try:
                 body = decompress(body, headers["compression"])
             except Exception:

@@ -88,6 +88,6 @@ def recover(
     cursor, given = b"0", 0
     while True:
         cursor, count = link.run(prepared, (owner, cursor, b"restore", *keep))
-        given += count
+        given += int(count)
         if cursor in (b"0", "0"):
             return given

@@ -117,9 +117,7 @@ class Keeper:
         self.asleep = False
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._run, name="phonon-keeper", daemon=True
-                )
+                self._thread = threading.Thread(target=self._run, name="phonon-keeper", daemon=True)
                 self._thread.start()
         self._wakeup.set()
 

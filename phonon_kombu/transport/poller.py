@@ -72,7 +72,9 @@ class Poller(stock.MultiChannelPoller):
         if fd is None:
             return
         self._fd_to_chan.pop(fd, None)
-        for ident in [i for i in self._chan_to_sock if getattr(i[1], "connection", 0) is connection]:
+        for ident in [
+            i for i in self._chan_to_sock if getattr(i[1], "connection", 0) is connection
+        ]:
             del self._chan_to_sock[ident]
         try:
             if self._loop is not None:
@@ -146,8 +148,8 @@ class Poller(stock.MultiChannelPoller):
                 self.on_poll_start()
                 left = None if until is None else until - monotonic()
                 if any(c.waiter.busy and not c.waiter.waiting for c in self._channels):
-                    left = SHORTEST_POLL_SECONDS if left is None else max(
-                        left, SHORTEST_POLL_SECONDS
+                    left = (
+                        SHORTEST_POLL_SECONDS if left is None else max(left, SHORTEST_POLL_SECONDS)
                     )
                 elif left is None:
                     left = 1.0

@@ -23,6 +23,9 @@ LONGEST_ID = 255
 #: How often a message is routed anew when bindings change under it.
 REROUTES = 10
 
+#: What may end a batch.
+FLUSH_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, PhononError)
+
 BatchPublishError: type[Exception] = getattr(
     kombu_errors, "BatchPublishError", kombu_errors.OperationalError
 )
@@ -110,10 +113,18 @@ class Publishing(Fanout, Jobs):
             if type(tag) is not str:
                 tag = properties["delivery_tag"] = codec.new_id()
             job_id, other_id = tag.encode(), b""
-        item = codec.encode(message, exchange if exchange or routing_key != queue else "",
-                            routing_key)
+        item = codec.encode(
+            message, exchange if exchange or routing_key != queue else "", routing_key
+        )
         return prepared, (
-            job_id, item, other_id, b"%d" % level, b"0", b"", _ttl_ms(properties), binding,
+            job_id,
+            item,
+            other_id,
+            b"%d" % level,
+            b"0",
+            b"",
+            _ttl_ms(properties),
+            binding,
         )
 
     # Named exchanges -----------------------------------------------------------------------
@@ -249,7 +260,7 @@ class Batch:
             for reply in replies:
                 if isinstance(reply, Exception) and not isinstance(reply, Unbound):
                     raise reply
-        except (*CONNECTION_ERRORS, PhononError) as error:
+        except FLUSH_ERRORS as error:
             self._ended = "has failed"
             raise BatchPublishError(
                 f"a batch of {len(calls)} messages may have been published in part: {error}"
@@ -277,5 +288,3 @@ def _ttl_ms(properties: dict[str, Any]) -> bytes:
         return b"%d" % max(1, int(float(expiration)))
     except (TypeError, ValueError):
         return b""
-
-

@@ -33,13 +33,6 @@ class QoS(virtual.QoS):
     def append(self, message: Message, delivery_tag: Any) -> None:
         self._delivered[delivery_tag] = message
 
-    def credit(self, most: int) -> int:
-        """How many more messages the consumer may hold, `most` at the utmost."""
-        count = self.prefetch_count
-        if not count:
-            return most
-        return min(most, count - len(self._delivered))
-
     def ack(self, delivery_tag: Any, multiple: bool = False) -> None:
         if multiple:
             for tag in [t for t in list(self._delivered) if t <= delivery_tag]:

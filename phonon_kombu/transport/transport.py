@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -80,7 +79,7 @@ class Transport(stock.Transport):
                 if until is not None:
                     left = until - monotonic()
                     if left <= 0:
-                        raise socket.timeout("no message came in time") from None
+                        raise TimeoutError("no message came in time") from None
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Consume by the event loop `loop` from now on."""

@@ -23,10 +23,10 @@ from itertools import zip_longest
 from time import monotonic
 from typing import Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
-from ..store.client import CONNECTION_ERRORS, Healable, translate
-from ..store.scripts import Prepared, load, pack_command
+from ..store.scripts import Prepared, load
+from .conversation import Conversation, Entry, Handler
 
 logger = logging.getLogger("phonon_kombu.transport")
 
@@ -36,16 +36,11 @@ LARGEST_CLAIM = 100
 #: Seconds that a busy consumer waits for more credit before it claims a few jobs only.
 LINGER_SECONDS = 0.005
 
-#: Seconds to leave the server alone after it refused a claim.
-REFUSED_SECONDS = 1.0
-
 #: Seconds for which messages are handed over before the event loop gets a turn.
 DELIVERY_SLICE_SECONDS = 0.02
 
-Handler = Callable[[Any], None]
 
-
-class Waiter:
+class Waiter(Conversation):
     """Waits, claims and hands over for one channel.
 
     Arguments:
@@ -54,31 +49,24 @@ class Waiter:
     """
 
     def __init__(self, channel: Any, polling_interval_seconds: float) -> None:
-        self.channel = channel
+        super().__init__(channel)
         self.polling_interval_seconds = polling_interval_seconds
-        self.connection: Any = None
-        #: Claimed and not yet handed over: (queue, job id, item, failures).
-        self.buffer: deque[tuple[str, bytes, bytes, bytes | None]] = deque()
+        #: Claimed and not yet handed over.
+        self.buffer: deque[Entry] = deque()
+        #: Queues that may have jobs.
         self.hot: dict[str, None] = {}
-        self.waiting = False
-        self._outstanding: deque[tuple[Any, Handler]] = deque()
+        #: Queues of which jobs were ever claimed.
+        self.claimed_queues: set[str] = set()
+        self._fresh: list[list[Entry]] = []
         self._acking: list[tuple[str, list[bytes]]] = []
         self._claims: dict[str, tuple[Prepared, Prepared]] = {}
-        self._fresh: list[list[tuple[str, bytes, bytes, bytes | None]]] = []
         self._woken: dict[bytes, str] = {}
         self._due_at: float | None = None
         self._due_queues: set[str] = set()
-        self._looked_at = self._claimed_at = self.sent_at = 0.0
-        self._hold_until = 0.0
+        self._looked_at = self._claimed_at = 0.0
         self._lingering: Any = None
-        self.claimed_queues: set[str] = set()
 
-    # What the poller asks ------------------------------------------------------------------
-
-    @property
-    def busy(self) -> bool:
-        """Whether a reply is outstanding."""
-        return bool(self._outstanding)
+    # What the poller and the channel ask ---------------------------------------------------
 
     def add_queue(self, queue: str) -> None:
         """A consumer of `queue` was added: look into it at once."""
@@ -184,7 +172,7 @@ class Waiter:
             buffer = self.buffer  # a callback may have cancelled a consumer
         if self.buffer and not self._outstanding and can_consume():
             # Make the socket readable, so that the loop comes back here without sleeping.
-            self._send([((b"PING",), self._nothing)])
+            self.send([((b"PING",), self._nothing)])
 
     # Commands ------------------------------------------------------------------------------
 
@@ -213,7 +201,7 @@ class Waiter:
         if cold:
             wakes = [channel.keys(queue).wake for queue in cold]
             calls.append(((b"EXISTS", *wakes), partial(self._on_wakes, cold)))
-        self._send(calls)
+        self.send(calls)
 
     def _wait(self, queues: list[str], now: float) -> None:
         seconds = self.polling_interval_seconds
@@ -221,9 +209,7 @@ class Waiter:
             seconds = min(seconds, max(self._due_at - now, 0.001))
         self._woken = {self.channel.keys(queue).wake: queue for queue in queues}
         self.waiting = True
-        self._send(
-            [((b"BZPOPMIN", *self._woken, b"%.3f" % max(seconds, 0.001)), self._on_woken)]
-        )
+        self.send([((b"BZPOPMIN", *self._woken, b"%.3f" % max(seconds, 0.001)), self._on_woken)])
 
     def _look(self, queues: list[str]) -> None:
         self._looked_at = monotonic()
@@ -233,7 +219,7 @@ class Waiter:
             for keys in (self.channel.keys(queue),)
             for key in (*keys.levels, keys.scheduled)
         ]
-        self._send([((b"EXISTS", *parts), partial(self._on_wakes, queues))])
+        self.send([((b"EXISTS", *parts), partial(self._on_wakes, queues))])
 
     def _prepared(self, queue: str) -> tuple[Prepared, Prepared]:
         known = self._claims.get(queue)
@@ -245,63 +231,9 @@ class Waiter:
             )
         return known
 
-    def _send(self, calls: list[tuple[Any, Handler]]) -> None:
-        self._outstanding.extend(calls)
-        self.sent_at = monotonic()
-        try:
-            self.connect()
-            packed = b"".join(
-                call[0].pack(call[1]) if isinstance(call[0], Prepared) else pack_command(*call)
-                for call, _ in calls
-            )
-            self.connection.send_packed_command((packed,), check_health=False)
-        except CONNECTION_ERRORS:
-            self.disconnected()
-            raise
-
-    def connect(self) -> Any:
-        """The connection, connected and known to the poller."""
-        connection = self.connection
-        if connection is None or connection._sock is None:
-            channel = self.channel
-            if connection is None:
-                channel.check_server()
-                connection = self.connection = channel.acquire_connection(channel.async_pool)
-            if connection._sock is None:
-                connection.connect()
-            channel.connection.cycle.watch(channel, connection)
-            channel.recover_lost()
-        return connection
-
     # Replies -------------------------------------------------------------------------------
 
-    def on_readable(self) -> None:
-        """Read the replies of all outstanding commands."""
-        connection = self.connection
-        if not self._outstanding:
-            # Nothing is expected: the server has closed the idle connection.
-            connection.disconnect()
-            return
-        self.waiting = False
-        while self._outstanding:
-            call, handler = self._outstanding[0]
-            try:
-                reply = connection.read_response()
-            except NoScriptError:
-                reply = self._reload(call[0].script)
-            except ResponseError as error:
-                named = translate(error)
-                if isinstance(named, Healable):
-                    connection.disconnect()
-                self._outstanding.popleft()
-                self._failed(named)
-                raise named from None
-            except CONNECTION_ERRORS:
-                connection.disconnect()
-                self.disconnected()
-                raise
-            self._outstanding.popleft()
-            handler(reply)
+    def replies_read(self) -> None:
         fresh = self._fresh
         if fresh:
             if len(fresh) == 1:
@@ -311,11 +243,6 @@ class Waiter:
                 for turn in zip_longest(*fresh):
                     self.buffer.extend(entry for entry in turn if entry is not None)
             self._fresh = []
-
-    def _reload(self, script: Any) -> Any:
-        """The server does not know a script (any more): load it; the queue stays hot."""
-        self.channel.link.command(b"SCRIPT", b"LOAD", script.source)
-        return NoScriptError
 
     def _nothing(self, reply: Any) -> None:
         pass
@@ -371,35 +298,16 @@ class Waiter:
 
     # Endings -------------------------------------------------------------------------------
 
-    def disconnected(self) -> None:
-        """The conversation broke. What was claimed in it is ours without our knowing."""
-        lost = any(
-            isinstance(call[0], Prepared) and call[0].script.name == "job/claim"
-            for call, _ in self._outstanding
-        )
-        self._outstanding.clear()
-        self.waiting = False
-        if self._fresh:
-            # Read before the break: known, and ours.
-            self.buffer.extend(entry for entries in self._fresh for entry in entries)
-            self._fresh = []
+    def broken(self, unheard: list[Any]) -> None:
+        if any(isinstance(c[0], Prepared) and c[0].script.name == "job/claim" for c in unheard):
+            # What was claimed there is ours without our knowing which jobs.
+            self.channel.claims_lost = True
+        # What was read before the break is known, and ours.
+        self.replies_read()
         if self._acking:
             self.channel.outbox.put_back(self._acking)
             self._acking = []
         self.hot.update(dict.fromkeys(self.channel.active_queues))
-        if lost:
-            self.channel.claims_lost = True
-
-    def _failed(self, error: Exception) -> None:
-        if self._acking:
-            self.channel.outbox.put_back(self._acking)
-            self._acking = []
-        if self._outstanding:
-            # The replies behind the refusal are still to be read: begin anew.
-            self.connection.disconnect()
-            self.disconnected()
-        self._hold_until = monotonic() + REFUSED_SECONDS
-        logger.error("Redis refused a claim: %s", error)
 
     def interrupt(self) -> None:
         """Stop waiting, and see that a wake taken on the way out is not missed by others."""
@@ -416,22 +324,18 @@ class Waiter:
 
         Never raises: what cannot be given back now is noted by the channel.
         """
-        connection = self.connection
         try:
             if self.waiting:
                 self.interrupt()
             while self._outstanding:
                 self.on_readable()
-        except (*CONNECTION_ERRORS, ResponseError, Exception) as error:
+        except Exception as error:
             logger.debug("closing a channel: %r", error)
             self.disconnected()
         if self.buffer:
             rest, self.buffer = list(self.buffer), deque()
             self._release(rest)
-        self.connection = None
-        if connection is not None:
-            connection.disconnect()
-            self.channel.async_pool.release(connection)
+        self.hang_up()
 
-    def _release(self, entries: list[tuple[str, bytes, bytes, bytes | None]]) -> None:
+    def _release(self, entries: list[Entry]) -> None:
         self.channel.give_back([(entry[0], entry[1]) for entry in entries], mode=b"release")

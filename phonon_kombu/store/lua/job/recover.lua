@@ -17,11 +17,16 @@ local found = {}
 for i = 1, #scan[2], 2 do
   local id = scan[2][i]
   if scan[2][i + 1] == ARGV[1] and not kept[id] then
-    found[#found + 1] = { id, tonumber(redis.call('ZSCORE', KEYS[4], id) or 0) }
+    found[#found + 1] = { id, tonumber(redis.call('ZSCORE', KEYS[4], id) or 0), i }
   end
 end
 -- The youngest first, each later one in front of it: the oldest ends up in front.
-table.sort(found, function(a, b) return a[2] > b[2] end)
+table.sort(found, function(a, b)
+  if a[2] ~= b[2] then
+    return a[2] > b[2]
+  end
+  return a[3] > b[3]
+end)
 for _, entry in ipairs(found) do
   local id = entry[1]
   redis.call('HDEL', KEYS[2], id)
