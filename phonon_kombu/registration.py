@@ -20,7 +20,6 @@ SENTINEL_TRANSPORT = "phonon_kombu.transport:SentinelTransport"
 ALIASES: dict[str, str] = {
     "phonon": TRANSPORT,
     "phonons": "phonon_kombu.transport:TLSTransport",
-    "phonon+tcp": TRANSPORT,
     "phonon+socket": TRANSPORT,
     "phonon+embedded": TRANSPORT,
     "phonon+sentinel": SENTINEL_TRANSPORT,

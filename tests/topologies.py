@@ -24,9 +24,10 @@ class Certificates:
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="phk-tls-"))
-        self.ca = self._path("ca.crt")
-        self.server_certificate, self.server_key = self._path("server.crt"), self._path("server.key")
-        self.client_certificate, self.client_key = self._path("client.crt"), self._path("client.key")
+        path = self._path
+        self.ca = path("ca.crt")
+        self.server_certificate, self.server_key = path("server.crt"), path("server.key")
+        self.client_certificate, self.client_key = path("client.crt"), path("client.key")
         self._openssl(
             "req", "-x509", "-subj", "/CN=test authority", "-days", "30",
             "-addext", "keyUsage=critical,keyCertSign,cRLSign",
@@ -141,7 +142,7 @@ asyncio.run(main())
 class _Sentinel(RedisServer):
     """One sentinel process; its configuration file must be a real, writable one."""
 
-    def __init__(self, master_name: str, master_port: int, quorum: int) -> None:
+    def __init__(self, master_name: str, master_port: int, quorum: int, password: str) -> None:
         super().__init__()
         self._settings = (
             f"sentinel monitor {master_name} 127.0.0.1 {master_port} {quorum}\n"
@@ -149,6 +150,8 @@ class _Sentinel(RedisServer):
             f"sentinel failover-timeout {master_name} 3000\n"
             f"sentinel parallel-syncs {master_name} 1\n"
         )
+        if password:
+            self._settings += f"sentinel auth-pass {master_name} {password}\n"
 
     def command(self) -> list[str]:
         """Return the command line, having written the configuration if there is none yet."""
@@ -162,18 +165,27 @@ class _Sentinel(RedisServer):
 
 
 class SentinelSetup:
-    """A master, its replica and one to three sentinels that watch them, on free loopback ports."""
+    """A master, its replica and one to three sentinels that watch them, on free loopback ports.
+
+    With a ``password`` the master and its replica want it; the sentinels never want one.
+    """
 
     master_name = "main"
 
-    def __init__(self, sentinels: int = 1) -> None:
+    def __init__(self, sentinels: int = 1, password: str = "") -> None:
+        secret = ("--requirepass", password, "--masterauth", password) if password else ()
         # Without the delay a replica's first copy would come five seconds late.
-        self.master = RedisServer("--repl-diskless-sync-delay", "0").start()
-        self.replica = RedisServer("--replicaof", "127.0.0.1", str(self.master.port)).start()
+        self.master = RedisServer("--repl-diskless-sync-delay", "0", *secret)
+        self.master.start()
+        self.replica = RedisServer("--replicaof", "127.0.0.1", str(self.master.port), *secret)
+        self.replica.start()
+        for server in (self.master, self.replica):
+            server.password = password or None
         wait_for(self._replica_is_up, 20, message="the replica did not find its master")
         quorum = sentinels // 2 + 1
         self.sentinels = [
-            _Sentinel(self.master_name, self.master.port, quorum) for _ in range(sentinels)
+            _Sentinel(self.master_name, self.master.port, quorum, password)
+            for _ in range(sentinels)
         ]
         for sentinel in self.sentinels:
             sentinel.start()
@@ -194,10 +206,16 @@ class SentinelSetup:
         answer: dict[str, Any] = sentinel.client().sentinel_master(self.master_name)  # type: ignore[assignment]
         return answer
 
-    def url(self, scheme: str, db: int = 0, sentinels: Sequence[RedisServer] | None = None) -> str:
-        """Return a broker URL that lists the sentinels."""
+    def url(
+        self,
+        scheme: str,
+        db: int = 0,
+        login: str = "",
+        sentinels: Sequence[RedisServer] | None = None,
+    ) -> str:
+        """Return a broker URL that lists the sentinels; ``login`` is ``"user:password@"``."""
         chosen = self.sentinels if sentinels is None else sentinels
-        return ";".join(f"{scheme}://127.0.0.1:{s.port}/{db}" for s in chosen)
+        return ";".join(f"{scheme}://{login}127.0.0.1:{s.port}/{db}" for s in chosen)
 
     def current_master_port(self) -> int:
         """Return the port of the server that the first sentinel calls the master."""

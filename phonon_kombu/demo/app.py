@@ -28,6 +28,9 @@ def make_app(broker: str, run: str) -> Celery:
     app = Celery("phonon-demo", broker=broker, set_as_current=False)
     app.conf.update(
         task_default_queue=f"phonon-demo-{run}",
+        # One exchange for all runs: something of an exchange stays in Redis when it is deleted.
+        task_default_exchange="phonon-demo",
+        task_default_routing_key=f"phonon-demo-{run}",
         task_ignore_result=True,
         # A task counts as done when it has run, not when it was fetched.
         task_acks_late=True,

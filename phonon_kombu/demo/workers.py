@@ -33,6 +33,8 @@ class Worker:
             BROKER_VARIABLE: broker,
             RUN_VARIABLE: run,
             LIFELINE_VARIABLE: str(read_fd),
+            # A pool leaves its temporary directory behind when it is killed.
+            "TMPDIR": str(logs),
             # The same modules as here, wherever this program found them.
             "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
         }

@@ -7,9 +7,14 @@ import itertools
 import os
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from fakeredis import TcpFakeServer
+from redis.exceptions import ResponseError
+
+#: The answer to INFO: fakeredis behaves like this version by default.
+INFO = b"# Server\r\nredis_version:8.0.0\r\nredis_mode:standalone\r\n"
 
 
 class FakeredisThread:
@@ -26,7 +31,7 @@ class FakeredisThread:
         if path:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        server = _server(path)
+        server = make_server(path or ("127.0.0.1", 0))
         self.thread = threading.Thread(target=server.serve_forever, daemon=True)
         self.thread.start()
         return {
@@ -48,12 +53,16 @@ class FakeredisThread:
         """Nothing to do: it ends with this process."""
 
 
-def _server(path: str | None) -> Any:
+def make_server(address: str | tuple[str, int]) -> Any:
+    """A fakeredis server bound to ``address``: the path of a Unix socket, or host and port.
+
+    The caller runs its ``serve_forever()``. fakeredis's own server breaks a connection at every
+    error reply, NOSCRIPT included, and does not know INFO: this one answers and goes on.
+    """
     numbers = itertools.count(1)
 
     class Server(TcpFakeServer):
-        address_family = socket.AF_UNIX if path else socket.AF_INET
-        daemon_threads = True
+        address_family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
 
         def server_bind(self) -> None:
             self.socket.bind(self.server_address)
@@ -61,9 +70,31 @@ def _server(path: str | None) -> Any:
 
         def get_request(self) -> tuple[Any, Any]:
             # Clients of a Unix socket have no address, by which fakeredis tells them apart.
-            request, address = super().get_request()
-            return request, address or ("unix", next(numbers))
+            request, client = super().get_request()
+            return request, client or ("unix", next(numbers))
 
-    server = Server(path or ("127.0.0.1", 0))
+    server: Any = Server(address)
     server.daemon_threads = True  # its constructor sets it back
+
+    class Handler(server.RequestHandlerClass):
+        def setup(self) -> None:
+            super().setup()
+            self.current_client.read_response = _reading(self.current_client)
+
+    server.RequestHandlerClass = Handler
     return server
+
+
+def _reading(client: Any) -> Callable[..., Any]:
+    """``client.read_response``, but an error reply is returned and not raised."""
+    read = client.read_response
+
+    def read_response(*args: Any, **options: Any) -> Any:
+        try:
+            return read(*args, **options)
+        except ResponseError as exc:
+            if str(exc).startswith("unknown command 'info'"):
+                return INFO
+            return exc
+
+    return read_response

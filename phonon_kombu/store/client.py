@@ -9,6 +9,8 @@ across a fork.
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +22,9 @@ from .scripts import Prepared, Script, pack_command
 
 #: The oldest server that has all commands we use (ZADD/HRANDFIELD era: LMOVE, ZMSCORE, RPOP n).
 OLDEST_SERVER = (6, 2)
+
+#: How long a command may remain without a reply before its connection is given up.
+SILENCE_SECONDS = 30.0
 
 #: Version of the key layout. It grows when an older release could no longer read the data.
 LAYOUT = 1
@@ -72,6 +77,8 @@ def translate(error: redis_errors.ResponseError) -> Exception:
         return errors.ScriptRefused(
             f"the server's ACL forbids this user a command or key: {text} (see the ACL page)"
         )
+    if "DB index is out of range" in text:
+        return errors.ConfigurationError("the server has no database of the number in the URL")
     if word in ("BUSY", "UNKILLABLE") or "Script killed" in text:
         return errors.ScriptKilled(f"a script was killed or keeps the server busy: {text}")
     return error
@@ -98,6 +105,7 @@ class Link:
         self._release = release
         self._on_connect = on_connect
         self._connection: Any = None
+        self._unread: list[tuple[list[Any], Callable[[list[Any]], None]]] = []
         self._epoch = _fork_epoch
         self.lock = threading.RLock()
 
@@ -107,10 +115,12 @@ class Link:
             # The parent talks on that socket: forget it, and do not shut it down.
             self.lock = threading.RLock()
             self._connection = None
+            self._unread = []
             self._epoch = _fork_epoch
         connection = self._connection
         if connection is None:
             connection = self._connection = self._acquire()
+            limit_silence(connection)
             if self._on_connect is not None:
                 try:
                     self._on_connect(connection)
@@ -119,9 +129,22 @@ class Link:
                     raise
         return connection
 
+    def after_fork(self) -> None:
+        """In a forked child: close our copy of the parent's socket, without a word to the server.
+
+        Without this, a server would take a killed parent for alive.
+        """
+        connection, self._connection = self._connection, None
+        self.lock = threading.RLock()
+        self._unread = []
+        self._epoch = _fork_epoch
+        if connection is not None:
+            connection.disconnect()
+
     def close(self) -> None:
         """Give the connection back. The next call makes a new one."""
         connection, self._connection = self._connection, None
+        self._unread = []
         if connection is not None and self._epoch == _fork_epoch:
             try:
                 connection.disconnect()
@@ -146,11 +169,10 @@ class Link:
         twice. Refusals are raised (the first of them), or with `raise_first` off returned in
         their places.
         """
-        packed = b"".join(
-            call[0].pack(call[1]) if isinstance(call[0], Prepared) else pack_command(*call)
-            for call in calls
-        )
+        packed = pack_calls(calls)
         with self.lock:
+            if self._unread:
+                self.hear()
             try:
                 replies = self._exchange(packed, len(calls))
             except CONNECTION_ERRORS:
@@ -176,9 +198,42 @@ class Link:
                         raise reply
         return replies
 
+    def post(self, calls: Sequence[Any], on_replies: Callable[[list[Any]], None]) -> None:
+        """Send all `calls` in one write and go on; `on_replies` gets their replies, refusals among
+        them, when they are heard: before the next command on this link, or by :meth:`hear`.
+
+        Only one such write is under way: the one before is heard first.
+        """
+        packed = pack_calls(calls)
+        with self.lock:
+            self.hear()
+            self.connection().send_packed_command((packed,))
+            self._unread.append((list(calls), on_replies))
+
+    def hear(self) -> None:
+        """Read the replies to what was posted.
+
+        Raises what their handler raises, and connection errors.
+        """
+        with self.lock:
+            while self._unread:
+                calls, on_replies = self._unread.pop(0)
+                try:
+                    replies = self._read(self.connection(), len(calls))
+                except BaseException:
+                    self.close()
+                    raise
+                for i, reply in enumerate(replies):
+                    if isinstance(reply, Exception):
+                        replies[i] = self._again(calls[i], reply)
+                on_replies(replies)
+
     def _exchange(self, packed: bytes, count: int) -> list[Any]:
         connection = self.connection()
         connection.send_packed_command((packed,))
+        return self._read(connection, count)
+
+    def _read(self, connection: Any, count: int) -> list[Any]:
         replies: list[Any] = []
         for _ in range(count):
             try:
@@ -204,6 +259,26 @@ class Link:
                 self.close()
             return named
         return error
+
+
+def pack_calls(calls: Sequence[Any]) -> bytes:
+    """Scripts and plain commands, packed for one write."""
+    return b"".join(
+        call[0].pack(call[1]) if isinstance(call[0], Prepared) else pack_command(*call)
+        for call in calls
+    )
+
+
+def limit_silence(connection: Any, seconds: float = SILENCE_SECONDS) -> None:
+    """Let the kernel give up a read or write on `connection` after so many seconds.
+
+    A timeout of Python's own would cost a system call before each read and write.
+    """
+    timeval = struct.pack("ll", int(seconds), 0)
+    sock = connection._sock
+    if sock is not None and connection.socket_timeout is None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
 
 def load_scripts(link: Link, scripts: Sequence[Script]) -> None:

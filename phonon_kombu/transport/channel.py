@@ -20,6 +20,8 @@ close                                   needs no transport and no server
 from __future__ import annotations
 
 import logging
+import os
+import weakref
 from queue import Empty
 from typing import Any
 
@@ -45,6 +47,21 @@ logger = logging.getLogger("phonon_kombu.transport")
 PURGE_SLICE = 400
 
 
+#: All channels of this process, for the child of a fork.
+_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for channel in list(_channels):
+        if channel.connection is not None:
+            # First: epoll is shared with the parent, nothing may be taken out of it.
+            channel.connection.cycle.after_fork()
+        channel.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Channel(Publishing):
     """A channel of ``phonon://``."""
 
@@ -55,6 +72,8 @@ class Channel(Publishing):
     body_encoding: str | None = None
 
     from_transport_options = stock.Channel.from_transport_options + options.OURS
+
+    _closing: bool
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         options.check(connection.client.transport_options, type(self).from_transport_options)
@@ -69,6 +88,7 @@ class Channel(Publishing):
             )
         self.check_server()
         keeper.watch(self)
+        _channels.add(self)
 
     # Consuming -----------------------------------------------------------------------------
 
@@ -104,7 +124,9 @@ class Channel(Publishing):
         self.waiter.claimed_queues.add(queue)
         while True:
             try:
-                reply = self.link.run(claim, (self.owner, b"1", self.order))
+                reply, *_ = self.link.send(
+                    [(claim, (self.owner, b"1", self.order)), *self.in_use(queue)]
+                )
             except CONNECTION_ERRORS:
                 self.claims_lost = True
                 raise
@@ -191,22 +213,25 @@ class Channel(Publishing):
 
     def queue_delete(
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
-    ) -> None:
-        """Delete `queue` with its bindings and all its jobs."""
+    ) -> int | None:
+        """Delete `queue` with its bindings and all its jobs; returns how many were ready."""
         if if_empty and self._size(queue):
-            return
+            return None
         for exchange, routing_key, pattern in self.router.bindings_of(queue):
             self.router.unbind(exchange, routing_key, pattern or None, queue)
         self.auto_delete_queues.discard(queue)
-        self.link.send(
+        keys = self.keys(queue)
+        stats, *_ = self.link.send(
             (
-                (b"UNLINK", *self.keys(queue).all),
+                (load("job/stats").prepare(keys), ()),
+                (b"UNLINK", *keys.all),
                 (b"SREM", feeds_key(self.global_keyprefix), queue.encode()),
             ),
             repeat=True,
         )
         self.state.queue_bindings_delete(queue)
         self._fanout_queues.pop(queue, None)
+        return int(stats[0])
 
     def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
         self.queue_delete(queue)

@@ -2,12 +2,13 @@
 
 An item is one line of JSON, the envelope, then a newline and the body as it is::
 
-    {"content-type":"application/json","content-encoding":"utf-8","headers":{...},"properties":{...}}
+    {"headers":{...},"properties":{...},"nonce":"5f0c9e7a1b2d"}
     [[1,2],{},{"callbacks":null,...}]
 
 A body is never coded as base64 and never escaped: it is read without being parsed twice, and
-binary bodies need no other form. What kombu can tell by itself (delivery tag, the routing of a
-message sent straight to its queue) is left out. An item that is one JSON object with a ``body``
+binary bodies need no other form. What most messages have in common is left out: JSON in UTF-8,
+persistent, priority 0, sent straight to its queue. The nonce tells two publishes of the same task
+apart. An item that is one JSON object with a ``body``
 in it, as stock kombu writes its messages, is read as well.
 """
 
@@ -25,6 +26,13 @@ from ..errors import ItemTooLarge, MalformedItem
 #: Redis takes no larger value (``proto-max-bulk-len``).
 LARGEST_ITEM_BYTES = 512 * 1024 * 1024
 
+#: What most messages have is not written. An item that does not say it has it.
+USUAL = {"content-type": "application/json", "content-encoding": "utf-8"}
+USUAL_PROPERTIES = {"delivery_mode": 2, "priority": 0}
+#: Property under which a publish keeps its nonce until it has succeeded.
+NONCE = "phonon_nonce"
+LEFT_OUT = frozenset(("delivery_info", "delivery_tag", NONCE))
+
 _encode = JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 _getrandbits = random.getrandbits
@@ -37,10 +45,10 @@ def new_id() -> str:
 
 def new_nonce() -> str:
     """What tells one publish of a task from another publish of the same task."""
-    return f"{_getrandbits(64):016x}"
+    return f"{_getrandbits(48):012x}"
 
 
-def encode(message: dict[str, Any], exchange: str, routing_key: str) -> bytes:
+def encode(message: dict[str, Any], exchange: str, routing_key: str, nonce: str = "") -> bytes:
     """The item for a message as kombu prepares it.
 
     Raises :exc:`~phonon_kombu.errors.ItemTooLarge` above Redis's limit.
@@ -49,15 +57,16 @@ def encode(message: dict[str, Any], exchange: str, routing_key: str) -> bytes:
     if isinstance(body, str):
         body = body.encode()
     envelope: dict[str, Any] = {
-        "content-type": message.get("content-type"),
-        "content-encoding": message.get("content-encoding"),
-        "headers": message.get("headers"),
-        "properties": {
-            name: value
-            for name, value in message["properties"].items()
-            if value is not None and name != "delivery_info" and (value or name != "priority")
-        },
+        name: message.get(name) for name, usual in USUAL.items() if message.get(name) != usual
     }
+    envelope["headers"] = message.get("headers")
+    envelope["properties"] = {
+        name: value
+        for name, value in message["properties"].items()
+        if value is not None and name not in LEFT_OUT and value != USUAL_PROPERTIES.get(name)
+    }
+    if nonce:
+        envelope["nonce"] = nonce
     if exchange:
         envelope["exchange"] = exchange
         envelope["routing_key"] = routing_key
@@ -104,7 +113,10 @@ def decode(item: bytes, queue: str) -> dict[str, Any]:
             "exchange": envelope.get("exchange", ""),
             "routing_key": envelope.get("routing_key", queue),
         }
-    properties.setdefault("priority", 0)
+    for name, usual in USUAL.items():
+        envelope.setdefault(name, usual)
+    for name, value in USUAL_PROPERTIES.items():
+        properties.setdefault(name, value)
     return envelope
 
 

@@ -11,7 +11,7 @@ from kombu.utils.objects import cached_property
 from kombu.utils.url import _parse_url
 
 from .. import errors
-from ..store.client import Link, check_server, fork_epoch
+from ..store.client import SILENCE_SECONDS, Link, check_server, translate
 from ..store.keys import layout_key
 from . import orphans
 
@@ -22,9 +22,13 @@ READ_BYTES = 262144
 class Connections(stock.Channel):
     """What a channel talks through. Part of :class:`~.channel.Channel`."""
 
+    socket_connect_timeout: float | None = 10.0
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._opened_at = fork_epoch()
-        super().__init__(*args, **kwargs)
+        try:
+            super().__init__(*args, **kwargs)
+        except redis.ResponseError as error:
+            raise translate(error) from None
 
     @cached_property
     def client(self) -> Any:
@@ -83,10 +87,23 @@ class Connections(stock.Channel):
             if "path" in embedded:
                 params.pop("socket_connect_timeout", None)
             params.update(embedded, username=None, password=None)
-        elif self.connection.tls or info.ssl is True:
+        elif "://" in hostname and scheme == "sentinel":
+            path = _parse_url(hostname).path
+            if path:
+                params["db"] = self._prepare_virtual_host(path)
+        if not embedded and (self.connection.tls or info.ssl is True):
             self._secure(params, info.ssl)
         params["socket_read_size"] = READ_BYTES
         return params
+
+    def _prepare_virtual_host(self, vhost: Any) -> int:
+        try:
+            return int(super()._prepare_virtual_host(vhost))
+        except ValueError:
+            raise errors.ConfigurationError(
+                f"the URL names database {vhost!r}; Redis's databases are numbers, as in "
+                "phonon://localhost:6379/0"
+            ) from None
 
     def _embedded(self, hostname: str) -> dict[str, Any]:
         from ..store.embedded import acquire
@@ -99,6 +116,9 @@ class Connections(stock.Channel):
     def _secure(self, params: dict[str, Any], ssl: Any) -> None:
         """TLS with the server's certificate verified, unless the user says otherwise."""
         given = ssl if isinstance(ssl, dict) else {}
+        if params.get("socket_timeout") is None:
+            # The handshake with a server that does not speak TLS would wait for ever.
+            params["socket_timeout"] = SILENCE_SECONDS
         params.setdefault("ssl_cert_reqs", given.get("ssl_cert_reqs", "required"))
         wanted = self.connection_class_ssl
         current = params["connection_class"]

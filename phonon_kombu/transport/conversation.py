@@ -10,8 +10,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from ..store.client import CONNECTION_ERRORS, Healable, translate
-from ..store.scripts import Prepared, pack_command
+from ..store.client import CONNECTION_ERRORS, Healable, limit_silence, pack_calls, translate
 
 logger = logging.getLogger("phonon_kombu.transport")
 
@@ -60,10 +59,7 @@ class Conversation:
         """Send all `calls` in one write. A call is what :meth:`Link.send` takes."""
         self._outstanding.extend(calls)
         self.sent_at = monotonic()
-        packed = b"".join(
-            call[0].pack(call[1]) if isinstance(call[0], Prepared) else pack_command(*call)
-            for call, _ in calls
-        )
+        packed = pack_calls([call for call, _ in calls])
         try:
             connection = self.connection
             if connection is None or connection._sock is None:
@@ -82,6 +78,7 @@ class Conversation:
         connection = self.connection
         if connection._sock is None:
             connection.connect()
+        limit_silence(connection)
         channel.connection.cycle.watch(channel, connection)
         channel.recover_lost()
         return connection
@@ -130,6 +127,14 @@ class Conversation:
         self._outstanding.clear()
         self.waiting = False
         self.broken(unheard)
+
+    def drop_socket(self) -> None:
+        """Forget a connection that is the parent's."""
+        connection, self.connection = self.connection, None
+        self._outstanding.clear()
+        self.waiting = False
+        if connection is not None:
+            connection.disconnect()
 
     def hang_up(self) -> None:
         """Give the connection back."""

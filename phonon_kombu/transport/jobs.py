@@ -136,6 +136,24 @@ class Jobs(Connections):
             self.outbox.put_back(taken)
             raise
 
+    def after_fork(self) -> None:
+        """In a forked child: what is claimed and to be said is the parent's.
+
+        The sockets are closed, not shut down: the parent talks on.
+        """
+        self.owner = new_owner()
+        self.outbox = Outbox(keeper)
+        self.claims_lost = False
+        if self._qos is not None:
+            self._qos._delivered.clear()
+        waiter = self.__dict__.get("waiter")
+        if waiter is not None:
+            waiter.after_fork()
+        link = self.__dict__.get("link")
+        if link is not None:
+            link.after_fork()
+        self._disconnect_pools()
+
     def give_back(self, jobs: Sequence[tuple[str, bytes]], mode: bytes) -> None:
         """Return jobs to the front of their queues, in this order.
 
@@ -213,6 +231,12 @@ class Jobs(Connections):
                 ),
             )
 
+    def in_use(self, queue: str) -> list[Any]:
+        """Calls that note the use of a queue that lives only while it is used."""
+        if queue not in self._expires:
+            return []
+        return [(load("job/touch").prepare(self.keys(queue)), ())]
+
     # At intervals, from the keeper's thread ------------------------------------------------
 
     def chores(self) -> float | None:
@@ -226,9 +250,6 @@ class Jobs(Connections):
         every: float = min(lifetimes.values()) / 3000
         now = monotonic()
         if now - self._touched_at >= every:
-            script = load("job/touch")
-            self.link.send(
-                [(script.prepare(self.keys(queue)), ()) for queue in lifetimes], repeat=True
-            )
+            self.link.send([call for q in lifetimes for call in self.in_use(q)], repeat=True)
             self._touched_at = now
         return max(0.0, self._touched_at + every - now)

@@ -48,6 +48,10 @@ ELSEWHERE = frozenset(
     )
 )
 
+NUMBERS = frozenset(
+    ("socket_timeout", "socket_connect_timeout", "health_check_interval", "max_connections")
+)
+
 CHOICES = {
     "priority_order": ("lowest_first", "highest_first"),
     "queue_order_strategy": ("round_robin", "sorted", "priority"),
@@ -70,6 +74,10 @@ def check(given: Mapping[str, Any], known: Iterable[str]) -> None:
                 f"transport option {name}={value!r}: it must be one of "
                 f"{', '.join(map(repr, CHOICES[name]))}"
             )
+    for name in NUMBERS & given.keys():
+        value = given[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ConfigurationError(f"transport option {name}={value!r}: it must be a number")
     interval = given.get("polling_interval")
     if interval is not None and not (isinstance(interval, int | float) and interval > 0):
         raise ConfigurationError(

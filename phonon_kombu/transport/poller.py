@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from kombu.transport import redis as stock
+from kombu.utils.eventio import poll
 
 from ..store.client import CONNECTION_ERRORS
 
@@ -18,6 +19,10 @@ REPLY_SECONDS = 30.0
 
 #: How long to wait for the reply of a claim when the caller wants no waiting, seconds.
 SHORTEST_POLL_SECONDS = 0.1
+
+
+#: How often to see, while a consumer has no credit, whether it has some again, seconds.
+CREDIT_SECONDS = 0.05
 
 
 class Poller(stock.MultiChannelPoller):
@@ -83,6 +88,14 @@ class Poller(stock.MultiChannelPoller):
                 self.poller.unregister(fd)
         except (KeyError, ValueError, OSError, AttributeError):
             pass
+
+    def after_fork(self) -> None:
+        """In a forked child: poll for ourselves. The parent's epoll must not be touched."""
+        self._fds.clear()
+        self._fd_to_chan.clear()
+        self._chan_to_sock.clear()
+        self._loop = self._on_readable = None
+        self.poller = poll()
 
     def close(self) -> None:
         for connection in list(self._fds):
@@ -151,6 +164,9 @@ class Poller(stock.MultiChannelPoller):
                     left = (
                         SHORTEST_POLL_SECONDS if left is None else max(left, SHORTEST_POLL_SECONDS)
                     )
+                elif not any(c.waiter.busy for c in self._channels):
+                    # No credit: another thread may acknowledge.
+                    left = CREDIT_SECONDS if left is None else min(left, CREDIT_SECONDS)
                 elif left is None:
                     left = 1.0
                 if not self._fd_to_chan:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from kombu import exceptions as kombu_errors
@@ -56,12 +58,17 @@ class Publishing(Fanout, Jobs):
         and connection errors. A publish whose reply was lost may be repeated with the same
         message: it is put once.
         """
+        if isinstance(message, str | bytes):  # as `celery amqp basic.publish` does
+            message = self.prepare_message(message, 0, "text/plain", "utf-8")
         batch = kwargs.get("_publish_batch")
         properties = message["properties"]
         if self.body_encoding:
             message["body"], properties["body_encoding"] = self.encode_body(
                 message["body"], self.body_encoding
             )
+        else:
+            # `celery migrate` passes on the properties of another transport's message.
+            properties.pop("body_encoding", None)
         if exchange:
             if self.typeof(exchange).type == "fanout":
                 return self._put_fanout(exchange, message, routing_key, **kwargs)
@@ -70,10 +77,14 @@ class Publishing(Fanout, Jobs):
             batch.route(message, exchange, routing_key)
             return None
         call = self._put_call(routing_key, message, "", routing_key)
-        if batch is None:
-            self.link.run(*call)
-        else:
+        if batch is not None:
             batch.add(call)
+        elif routing_key in self._expires:
+            self.link.send([call, *self.in_use(routing_key)], repeat=True)
+        else:
+            self.link.run(*call)
+        # Now another publish of these properties is another message.
+        del properties[codec.NONCE]
         return None
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
@@ -94,38 +105,41 @@ class Publishing(Fanout, Jobs):
     ) -> tuple[Prepared, tuple[bytes, ...]]:
         properties, headers = message["properties"], message["headers"]
         level = self._get_message_priority(message) if properties.get("priority") else 0
-        prepared = self._puts.get((queue, level))
+        ttl_ms = _ttl_ms(properties)
+        plain = not (level or ttl_ms or binding)
+        prepared = self._puts.get((queue, -1 if plain else level))
         if prepared is None:
-            keys = self.keys(queue)
-            prepared = load("job/put").prepare(keys, ids=keys.levels[level])
-            if len(self._puts) > 1000:
-                self._puts.clear()
-            self._puts[queue, level] = prepared
+            prepared = self._prepare_put(queue, level, plain)
         task_id = headers.get("id") if "task" in headers else None
-        tag = properties.get("delivery_tag")
+        tag = properties.get(codec.NONCE)
         if task_id and type(task_id) is str and len(task_id) <= LONGEST_ID:
             # Told apart from another publish of the same task by the tag in the item; kept in
             # the properties, so that the same publish repeated is known by it.
-            if type(tag) is not str:
-                tag = properties["delivery_tag"] = codec.new_nonce()
+            if tag is None:
+                tag = properties[codec.NONCE] = codec.new_nonce()
             job_id, other_id = task_id.encode("utf-8", "replace"), f"{task_id}~{tag}".encode()
         else:
-            if type(tag) is not str:
-                tag = properties["delivery_tag"] = codec.new_id()
-            job_id, other_id = tag.encode(), b""
-        item = codec.encode(
-            message, exchange if exchange or routing_key != queue else "", routing_key
-        )
+            if tag is None:
+                tag = properties[codec.NONCE] = codec.new_id()
+            job_id, other_id, tag = tag.encode(), b"", ""
+        via = exchange if exchange or routing_key != queue else ""
+        item = codec.encode(message, via, routing_key, tag)
+        if plain:
+            return prepared, (job_id, item, other_id)
         return prepared, (
-            job_id,
-            item,
-            other_id,
-            b"%d" % level,
-            b"0",
-            b"",
-            _ttl_ms(properties),
-            binding,
-        )
+            job_id, item, other_id, b"%d" % level, b"0", b"", ttl_ms, binding,
+        )  # fmt: skip
+
+    def _prepare_put(self, queue: str, level: int, plain: bool) -> Prepared:
+        keys = self.keys(queue)
+        if plain:
+            prepared = load("job/append").prepare(keys)
+        else:
+            prepared = load("job/put").prepare(keys, ids=keys.levels[level])
+        if len(self._puts) > 1000:
+            self._puts.clear()
+        self._puts[queue, -1 if plain else level] = prepared
+        return prepared
 
     # Named exchanges -----------------------------------------------------------------------
 
@@ -155,6 +169,7 @@ class Publishing(Fanout, Jobs):
             if isinstance(version, Exception):
                 raise version
             if not gone and self.router.is_current(exchange, version):
+                message["properties"].pop(codec.NONCE, None)
                 return
             before = self.router.table(exchange)
             after = self.router.table(exchange, fresh=True)
@@ -215,11 +230,14 @@ class Batch:
         self._ended: str | None = None
 
     def publish(self, message: dict[str, Any], **kwargs: Any) -> Any:
-        """Route one prepared message and keep it for the next :meth:`flush`."""
+        """Route one prepared message and keep it for the next write.
+
+        A full batch is sent at once; what became of it is heard while the next one is made.
+        """
         self._check()
         result = self.channel.basic_publish(message, _publish_batch=self, **kwargs)
         if len(self._calls) >= self.max_size:
-            self.flush()
+            self._guarded(self._send)
         return result
 
     def add(self, call: Any) -> None:
@@ -228,6 +246,7 @@ class Batch:
 
     def route(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         """Keep the puts of a message for a named exchange."""
+        message = {**message, "properties": dict(message["properties"])}
         puts = {}
         for queue, binding in self.channel._routes(exchange, routing_key):
             puts[len(self._calls)] = queue
@@ -237,34 +256,46 @@ class Batch:
         self._routed.append(Routed(message, exchange, routing_key, puts))
 
     def flush(self) -> None:
-        """Send what is kept.
+        """Send what is kept and see that all was taken.
 
         Raises ``kombu.exceptions.BatchPublishError``; the batch cannot be used after that.
         """
         self._check()
-        calls, routed = self._calls, self._routed
-        self._calls, self._routed = [], []
-        if not calls and not routed:
-            return
-        router = self.channel.router
-        exchanges = list(dict.fromkeys(entry.exchange for entry in routed))
-        questions = [router.version_question(exchange) for exchange in exchanges]
+        self._guarded(self._send, self.channel.link.hear)
+
+    def _guarded(self, *steps: Callable[[], None]) -> None:
         try:
-            replies = self.channel.link.send([*calls, *questions], raise_first=False)
-            versions = dict(zip(exchanges, replies[len(calls) :], strict=True))
-            changed = {e for e, version in versions.items() if not router.is_current(e, version)}
-            for entry in routed:
-                done = {q for i, q in entry.puts.items() if not isinstance(replies[i], Unbound)}
-                if entry.exchange in changed or len(done) < len(entry.puts):
-                    self.channel._publish_routed(*entry[:3], done)
-            for reply in replies:
-                if isinstance(reply, Exception) and not isinstance(reply, Unbound):
-                    raise reply
+            for step in steps:
+                step()
         except FLUSH_ERRORS as error:
             self._ended = "has failed"
             raise BatchPublishError(
-                f"a batch of {len(calls)} messages may have been published in part: {error}"
+                f"a batch of messages may have been published in part: {error}"
             ) from error
+
+    def _send(self) -> None:
+        calls, routed = self._calls, self._routed
+        self._calls, self._routed = [], []
+        if calls or routed:
+            exchanges = list(dict.fromkeys(entry.exchange for entry in routed))
+            questions = [self.channel.router.version_question(e) for e in exchanges]
+            self.channel.link.post(
+                [*calls, *questions], partial(self._on_replies, len(calls), routed, exchanges)
+            )
+
+    def _on_replies(
+        self, count: int, routed: list[Routed], exchanges: list[str], replies: list[Any]
+    ) -> None:
+        router = self.channel.router
+        for reply in replies:
+            if isinstance(reply, Exception) and not isinstance(reply, Unbound):
+                raise reply
+        versions = dict(zip(exchanges, replies[count:], strict=True))
+        changed = {e for e, version in versions.items() if not router.is_current(e, version)}
+        for entry in routed:
+            done = {q for i, q in entry.puts.items() if not isinstance(replies[i], Unbound)}
+            if entry.exchange in changed or len(done) < len(entry.puts):
+                self.channel._publish_routed(*entry[:3], done)
 
     def discard(self) -> None:
         """Forget what has not been sent."""

@@ -9,6 +9,7 @@ from typing import Any
 from kombu.transport import redis as stock
 from redis import exceptions as redis_errors
 
+from ..errors import ConfigurationError
 from ..store.client import Healable
 from .channel import Channel, SentinelChannel
 from .poller import Poller
@@ -21,6 +22,9 @@ HEALED_BY_RECONNECT: tuple[type[Exception], ...] = (
     redis_errors.MasterDownError,
     redis_errors.TryAgainError,
 )
+
+#: What may stand behind the ``+`` of a URL.
+FORMS = ("socket", "sentinel", "embedded")
 
 #: Seconds between looks at the health of the long-lived connections, with an event loop.
 HEALTH_INTERVAL_SECONDS = 10
@@ -51,7 +55,13 @@ class Transport(stock.Transport):
         self.server_checked = False
         #: Queues bound to fanout exchanges: queue -> (exchange, routing key).
         self.fanout_queues: dict[str, tuple[str, str]] = {}
-        if (client.hostname or "").startswith("sentinel://"):
+        form, separator, _ = (client.hostname or "").partition("://")
+        if separator and form not in FORMS:
+            raise ConfigurationError(
+                f"no URL form phonon+{form}://; there are phonon://, phonons:// and "
+                + ", ".join(f"phonon+{name}://" for name in FORMS)
+            )
+        if separator and form == "sentinel":
             self.Channel = SentinelChannel
 
     @property

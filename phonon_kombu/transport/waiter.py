@@ -65,6 +65,7 @@ class Waiter(Conversation):
         self._due_queues: set[str] = set()
         self._looked_at = self._claimed_at = 0.0
         self._lingering: Any = None
+        self._wake: str | None = None
 
     # What the poller and the channel ask ---------------------------------------------------
 
@@ -96,6 +97,10 @@ class Waiter(Conversation):
         channel = self.channel
         queues = channel.active_queues
         if not queues or not channel.qos.can_consume():
+            if self._wake is not None:
+                # It was taken to claim, and now there is no credit: others must hear of it.
+                queue, self._wake = self._wake, None
+                channel.rewake([queue])
             return
         credit = self.credit()
         if credit <= 0:
@@ -178,6 +183,7 @@ class Waiter(Conversation):
 
     def _claim(self, queues: list[str], credit: int, now: float, one_by_one: bool) -> None:
         self._claimed_at = now
+        self._wake = None
         channel = self.channel
         calls: list[tuple[Any, Handler]] = []
         acking = channel.outbox.take()
@@ -288,6 +294,7 @@ class Waiter(Conversation):
             return
         if queue in self.channel.active_queues:
             self.hot[queue] = None
+            self._wake = queue
         else:
             # Cancelled in the meantime: somebody else must hear of it.
             self.channel.link.command(b"ZADD", reply[0], b"0", b"w")
@@ -318,6 +325,15 @@ class Waiter(Conversation):
         if connection is not None:
             connection.disconnect()
         self.channel.rewake(waited)
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent's claims are not ours."""
+        self.buffer.clear()
+        self._fresh, self._acking = [], []
+        self._wake = self._lingering = None
+        self.claimed_queues = set()
+        self.hot = dict.fromkeys(self.channel.active_queues)
+        self.drop_socket()
 
     def close(self) -> None:
         """Hear the outstanding reply, give back what was not handed over, disconnect.

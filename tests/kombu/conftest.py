@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from kombu import Connection
+from kombu.transport import redis as stock
 
 from tests.kombu.exam import PUMPS, Broker, Pump, PumpFactory, release
 from tests.servers import RedisServer, server_name, start_server
@@ -51,6 +52,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def scheme(request: pytest.FixtureRequest) -> str:
     """The URL scheme under test: ``redis`` (stock) or ``phonon`` (ours)."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def tame_stock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one test not disturb the next, and not wait for stock's last command to time out.
+
+    Stock never polls a queue again whose name was once bound to a fanout exchange: it keeps those
+    names in one dict for all connections of the process, and thus for all tests.
+    """
+    stock.Channel._fanout_queues.clear()
+    monkeypatch.setattr(stock.Transport, "brpop_timeout", 0.2)
 
 
 @pytest.fixture

@@ -3,110 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import socket
-import subprocess
-import sys
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import redis
 from kombu import Connection, Consumer, Message, Queue
-from kombu.asynchronous import Hub, set_event_loop
 from kombu.exceptions import ChannelError
 
 import phonon_kombu  # noqa: F401  (makes phonon:// known to kombu)
+from tests.kombu.peer import Peer
+from tests.kombu.pumps import PUMPS, DrainPump, Pump, PumpFactory
 from tests.servers import RedisServer
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["PUMPS", "Broker", "DrainPump", "Inbox", "Pump", "PumpFactory", "release", "round_trip"]
+
 ACCEPT = ["json", "pickle", "text/plain", "application/data"]
-
-
-class Pump(ABC):
-    """Makes a connection's messages arrive at their consumers."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-
-    @abstractmethod
-    def step(self, timeout_seconds: float) -> None:
-        """Let something happen, or nothing within the time."""
-
-    def forget_connection(self) -> None:  # noqa: B027  (optional)
-        """Clear what is left of a connection that broke, before it is closed."""
-
-    def use(self, connection: Connection) -> None:
-        """Go on with another connection."""
-        self.connection = connection
-
-    def close(self) -> None:  # noqa: B027  (optional)
-        """Let go of what the pump itself holds."""
-
-    def until(self, condition: Callable[[], Any], timeout_seconds: float = 15.0) -> None:
-        """Run until ``condition`` is true.
-
-        :raises AssertionError: if it is not within ``timeout_seconds``.
-        """
-        deadline = time.monotonic() + timeout_seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not reached within {timeout_seconds} s"
-            self.step(0.1)
-
-    def run(self, seconds: float) -> None:
-        """Run for a while, to see that nothing arrives which should not."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self.step(left)
-
-
-class DrainPump(Pump):
-    """``Connection.drain_events()``."""
-
-    def step(self, timeout_seconds: float) -> None:
-        """Drain one event."""
-        with contextlib.suppress(socket.timeout):
-            self.connection.drain_events(timeout=timeout_seconds)
-
-
-class HubPump(Pump):
-    """kombu's event loop, driven as Celery's worker drives it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.hub = Hub()
-        set_event_loop(self.hub)
-        # The loop sleeps until the next timer: this one lets ``step`` return.
-        self.hub.call_repeatedly(0.02, lambda: None)
-        self.use(connection)
-
-    def use(self, connection: Connection) -> None:
-        """Go on with another connection."""
-        super().use(connection)
-        before = {entry.entry for entry in self.hub.timer.queue}
-        connection.register_with_event_loop(self.hub)
-        self._timers = {entry.entry for entry in self.hub.timer.queue} - before
-        self.hub.propagate_errors = connection.connection_errors
-
-    def forget_connection(self) -> None:
-        """Reset the loop, and cancel the timers that the connection had registered."""
-        self.hub.reset()
-        for timer in self._timers:
-            self.hub.timer.cancel(timer)
-
-    def step(self, timeout_seconds: float) -> None:
-        """Run the loop once."""
-        self.hub.run_once()
-
-    def close(self) -> None:
-        """Close the loop."""
-        self.hub.close()
-        self.hub.timer.stop()
-
-
-PUMPS: dict[str, Callable[[Connection], Pump]] = {"drain_events": DrainPump, "event_loop": HubPump}
-PumpFactory = Callable[[Connection], Pump]
 
 
 class Inbox:
@@ -285,38 +196,10 @@ class Broker:
         self.close()
 
 
-class Peer:
-    """Another process with a connection of its own; see tests/kombu/peer.py for what it can do."""
-
-    def __init__(self, url: str, settings: dict[str, Any]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kombu.peer", url, json.dumps(settings)],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-
-    def __call__(self, operation: str, **arguments: Any) -> Any:
-        """Have the other process do something, and return its answer."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps([operation, arguments]) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        assert line, f"the other process ended: {self.process.wait()}"
-        answer = json.loads(line)
-        assert "error" not in answer, answer["error"]
-        return answer["value"]
-
-    def leave(self) -> int:
-        """Let the process end by itself, without closing anything; returns its exit status."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        return self.process.wait(20)
-
-    def close(self) -> None:
-        """End the process."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                stream.close()
+def round_trip(broker: Broker, connection: Connection, body: object = "x") -> None:
+    """Publish, consume and acknowledge one message over one connection."""
+    inbox = Inbox()
+    broker.consumer(connection, "q", inbox)
+    connection.Producer().publish(body, routing_key="q")
+    DrainPump(connection).until(inbox.has(1))
+    assert inbox.bodies == [body]

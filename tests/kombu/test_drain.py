@@ -74,6 +74,26 @@ def test_one_call_delivers_one_message(broker: Broker) -> None:
         assert inbox.count == number + 1
 
 
+@pytest.mark.phonon_only("stock sleeps until its timeout, though there is a free place")
+def test_an_acknowledgement_from_another_thread_ends_the_wait(broker: Broker) -> None:
+    """With all places taken ``drain_events()`` waits for one to become free, wherever that is."""
+    broker.send("q", 1, 2)
+    connection = broker.connection()
+    inbox = Inbox(ack=False)
+    broker.consumer(connection, "q", inbox, prefetch_count=1)
+    connection.drain_events(timeout=5)
+    timer = threading.Timer(0.3, inbox.messages[0].ack)
+    timer.start()
+    start = time.monotonic()
+    try:
+        connection.drain_events(timeout=8)
+    finally:
+        timer.join()
+
+    assert inbox.bodies == [1, 2]
+    assert time.monotonic() - start < 4
+
+
 @pytest.mark.parametrize("polling_interval", [0.1, 5])
 def test_a_message_comes_at_once_whatever_the_polling_interval(
     broker: Broker, polling_interval: float

@@ -154,6 +154,23 @@ def test_two_queues_of_one_exchange_on_one_channel(broker: Broker, pump: PumpFac
     assert [inbox.bodies for inbox in inboxes] == [["to both"], ["to both"]]
 
 
+@pytest.mark.phonon_only("stock polls no queue whose name any connection ever bound to a fanout")
+def test_a_name_once_used_for_a_fanout_queue_serves_for_a_plain_one(
+    broker: Broker, pump: PumpFactory
+) -> None:
+    with broker.connection() as connection:
+        broker.consumer(connection, Queue("a", NEWS))
+        DrainPump(connection).until(lambda: broker.client.pubsub_numpat())
+    inbox = Inbox()
+    connection = broker.connection()
+    broker.consumer(connection, "a", inbox)
+    broker.send("a", "plain")
+
+    pump(connection).until(inbox.has(1))
+
+    assert inbox.bodies == ["plain"]
+
+
 def test_databases_do_not_hear_each_other(broker: Broker, pump: PumpFactory) -> None:
     connection = broker.connection()
     inbox = Inbox()

@@ -164,6 +164,42 @@ def test_delivery_tags_are_distinct(broker: Broker) -> None:
     assert len(set(tags)) == 50
 
 
+@pytest.mark.parametrize("first", ["publish", "ack"])
+@pytest.mark.parametrize("target", ["q", "other"])
+def test_a_received_message_can_be_published_again_with_its_properties(
+    broker: Broker, first: str, target: str
+) -> None:
+    """What programs do that move or copy messages: nothing tells the new one from the old."""
+    broker.send("q", {"a": 1}, correlation_id="c-1", headers={"own": 1})
+    with broker.connection() as connection:
+        message = connection.default_channel.basic_get("q")
+        if first == "ack":
+            message.ack()
+        connection.Producer().publish(
+            message.body, routing_key=target, declare=[Queue(target)], headers=message.headers,
+            content_type=message.content_type, content_encoding=message.content_encoding,
+            **message.properties,
+        )  # fmt: skip
+        if first == "publish":
+            message.ack()
+
+    (again,) = broker.take(target, 1)
+    assert again.payload == {"a": 1}
+    assert again.properties["correlation_id"] == "c-1"
+    assert broker.size("q") == 0
+
+
+def test_the_same_message_can_be_published_many_times(broker: Broker) -> None:
+    broker.send("q", *["same"] * 5, headers={"id": "same", "task": "t"}, correlation_id="same")
+    with broker.connection() as connection:
+        producer = connection.Producer()
+        for _ in range(3):
+            producer.publish("same", routing_key="q", delivery_tag="same", message_id="same")
+
+    assert broker.size("q") == 8
+    assert broker.get_all("q") == ["same"] * 8
+
+
 def test_a_body_that_cannot_be_encoded_is_refused(broker: Broker) -> None:
     with pytest.raises(EncodeError):
         broker.send("q", object(), serializer="json")

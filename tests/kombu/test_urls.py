@@ -8,23 +8,11 @@ from urllib.parse import quote
 
 import pytest
 import redis
-from kombu import Connection
 from kombu.transport.redis import Channel as StockChannel
 
-from tests.kombu.exam import Broker, DrainPump, Inbox
-from tests.servers import RedisServer
-from tests.topologies import TlsServer
+from tests.kombu.exam import Broker, DrainPump, Inbox, round_trip
 
 SECRET = "p@ss:w/rd%20#?✓"
-
-
-def round_trip(broker: Broker, connection: Connection, body: object = "x") -> None:
-    """Publish, consume and acknowledge one message over one connection."""
-    inbox = Inbox()
-    broker.consumer(connection, "q", inbox)
-    connection.Producer().publish(body, routing_key="q")
-    DrainPump(connection).until(inbox.has(1))
-    assert inbox.bodies == [body]
 
 
 @pytest.mark.parametrize("db", [0, 3])
@@ -34,9 +22,9 @@ def test_the_path_is_the_number_of_the_database(broker: Broker, db: int) -> None
 
     sizes = {n: broker.server.client(n).dbsize() for n in (0, 3)}
     assert {n for n, size in sizes.items() if size} == {db}
-    round_trip_inbox = Inbox()
-    broker.consumer(connection, "q", round_trip_inbox)
-    DrainPump(connection).until(round_trip_inbox.has(1))
+    inbox = Inbox()
+    broker.consumer(connection, "q", inbox)
+    DrainPump(connection).until(inbox.has(1))
 
 
 def test_the_database_as_virtual_host(broker: Broker) -> None:
@@ -158,74 +146,6 @@ def test_a_connection_can_be_cloned_and_pickled(broker: Broker) -> None:
             round_trip(broker, copy)
 
 
-# TLS -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def tls() -> Iterator[TlsServer]:
-    """A server that answers on a TLS port."""
-    with TlsServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def mutual_tls() -> Iterator[TlsServer]:
-    """A server that answers on a TLS port those who show a certificate."""
-    with TlsServer(client_certificate_required=True) as server:
-        yield server
-
-
-def test_tls_with_a_known_authority_in_the_url(tls: TlsServer, scheme: str) -> None:
-    with Broker(scheme, tls.server) as broker:
-        query = f"ssl_cert_reqs=required&ssl_ca_certs={quote(tls.certificates.ca, safe='')}"
-        round_trip(broker, broker.connection(url=f"{tls.url(broker.url_of('tls'))}?{query}"))
-
-
-def test_tls_with_a_known_authority_in_the_settings(tls: TlsServer, scheme: str) -> None:
-    with Broker(scheme, tls.server) as broker:
-        settings = {"ssl_cert_reqs": "required", "ssl_ca_certs": tls.certificates.ca}
-        connection = broker.connection(url=tls.url(broker.url_of("tls")), ssl=settings)
-        round_trip(broker, connection)
-
-
-def test_tls_unverified_by_request(tls: TlsServer, scheme: str) -> None:
-    with Broker(scheme, tls.server) as broker:
-        url = f"{tls.url(broker.url_of('tls'))}?ssl_cert_reqs=none"
-        round_trip(broker, broker.connection(url=url))
-
-
-def test_tls_with_a_client_certificate(mutual_tls: TlsServer, scheme: str) -> None:
-    files = mutual_tls.certificates
-    with Broker(scheme, mutual_tls.server) as broker:
-        settings = {
-            "ssl_cert_reqs": "required", "ssl_ca_certs": files.ca,
-            "ssl_certfile": files.client_certificate, "ssl_keyfile": files.client_key,
-        }  # fmt: skip
-        url = mutual_tls.url(broker.url_of("tls"))
-        round_trip(broker, broker.connection(url=url, ssl=settings))
-
-
-@pytest.mark.parametrize("settings", [{"ssl_cert_reqs": "required"}, None])
-def test_tls_refuses_an_unknown_authority(
-    tls: TlsServer, scheme: str, settings: dict[str, str] | None
-) -> None:
-    if settings is None and scheme == "redis":
-        settings = {"ssl_cert_reqs": "required"}  # by default stock verifies nothing
-    with Broker(scheme, tls.server) as broker:
-        connection = broker.connection(
-            url=tls.url(broker.url_of("tls")), **({"ssl": settings} if settings else {})
-        )
-        with pytest.raises(connection.connection_errors, match="(?i)certificate"):
-            connection.transport.establish_connection()
-
-
-def test_the_ssl_settings_turn_tls_on(tls: TlsServer, scheme: str) -> None:
-    """As ``broker_use_ssl`` does for a URL without the TLS scheme."""
-    with Broker(scheme, tls.server) as broker:
-        settings = {"ssl_cert_reqs": "required", "ssl_ca_certs": tls.certificates.ca}
-        round_trip(broker, broker.connection(url=tls.url(scheme), ssl=settings))
-
-
 # Options -------------------------------------------------------------------------------------
 
 
@@ -273,6 +193,3 @@ def test_what_celery_asks_the_transport(broker: Broker) -> None:
     assert transport.implements.exchange_type == {"direct", "topic", "fanout"}
     assert not transport.implements.heartbeats
 
-
-def make_server(server: RedisServer) -> str:
-    return f"127.0.0.1:{server.port}"

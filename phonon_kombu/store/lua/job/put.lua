@@ -2,30 +2,23 @@
 The same id with the same item again is a no-op, so a put whose reply was lost can be repeated.
 If another job has the id, `other_id` is taken instead where one is given.
 KEYS    1 config HASH   2 items HASH   3 ids LIST   4 published ZSET   5 publishes STRING
-        6 wake ZSET   7 scheduled ZSET   8 priorities HASH   9 deadlines ZSET   10 cancelled HASH
+        6 wake ZSET   7 scheduled ZSET   8 priorities HASH   9 deadlines ZSET
 ARGV    1 id   2 item   3 other_id ('' none)   4 level (0-9; KEYS 3 is its list)
         5 front ('1': before all others)   6 due_ms (from now, '' ready)   7 ttl_ms ('' none)
         8 binding ('' none: else a field that config must have)
 RETURNS the id taken   ERRORS EXISTS, UNBOUND   STATES absent -> ready, scheduled   COST O(log n) ]]
 --- @include now
+local items = KEYS[2]
+--- @include accept
 if ARGV[8] ~= '' and redis.call('HEXISTS', KEYS[1], ARGV[8]) == 0 then
   return redis.error_reply('UNBOUND the queue is not bound to this exchange')
 end
-local id = ARGV[1]
-if redis.call('HSETNX', KEYS[2], id, ARGV[2]) == 0 then
-  if redis.call('HGET', KEYS[2], id) == ARGV[2] then
-    return id
-  end
-  id = ARGV[3]
-  if id == '' then
-    return redis.error_reply('EXISTS another job has this id')
-  end
-  if redis.call('HSETNX', KEYS[2], id, ARGV[2]) == 0 then
-    if redis.call('HGET', KEYS[2], id) == ARGV[2] then
-      return id
-    end
-    return redis.error_reply('EXISTS another job has this id')
-  end
+local id, new = accept(ARGV[1], ARGV[3], ARGV[2])
+if not id then
+  return redis.error_reply('EXISTS another job has this id')
+end
+if not new then
+  return id
 end
 local at = now()
 redis.call('ZADD', KEYS[4], at, id)
@@ -48,7 +41,7 @@ else
 end
 local expires = redis.call('HGET', KEYS[1], 'expires')
 if expires then
-  for i = 1, 10 do
+  for i = 1, #KEYS do
     redis.call('PEXPIRE', KEYS[i], expires)
   end
 end

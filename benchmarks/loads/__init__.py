@@ -1,0 +1,17 @@
+"""What a client process does: each load is a function of the conversation and its specification."""
+
+from __future__ import annotations
+
+from benchmarks.loads.consume import consume, idle, latency
+from benchmarks.loads.publish import apply_async, batch, fill, publish, publish_with_gaps
+
+LOADS = {
+    "apply_async": apply_async,
+    "batch": batch,
+    "consume": consume,
+    "fill": fill,
+    "idle": idle,
+    "latency": latency,
+    "publish": publish,
+    "publish_with_gaps": publish_with_gaps,
+}

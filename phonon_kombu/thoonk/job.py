@@ -1,0 +1,196 @@
+"""Thoonk's jobs: claimed by one worker, kept until they are finished."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from ..errors import ConfigurationError, JobError, NotClaimed
+from ..store.client import CONNECTION_ERRORS
+from ..store.keys import LEVELS
+from ..store.scripts import Prepared
+from .base import HIGH, Item, job_id, milliseconds, text
+from .claims import Claims
+from .results import Results
+from .upkeep import Upkeep
+
+
+class Job(Claims, Results, Upkeep):
+    """A feed of jobs, made by :meth:`.Thoonk.job`. Safe between threads and after a fork.
+
+    A job is in exactly one state: ready, scheduled (put or cancelled with a delay), claimed or
+    stalled, until it is finished, retracted or expired. A job that this object has claimed is
+    finished and cancelled by it: others are refused unless they say ``force=True``.
+    """
+
+    TYPE = "job"
+
+    # Putting -------------------------------------------------------------------------------
+
+    def put(
+        self,
+        item: Item,
+        id: str | None = None,
+        priority: int | str | None = None,
+        delay_seconds: float | None = None,
+        ttl_seconds: float | None = None,
+    ) -> str:
+        """Add a job at the end of its level.
+
+        Arguments:
+            item: ``str`` or ``bytes``.
+            id: a name for it; default a new one. The same id with the same item again is a
+                no-op while the job exists. What is kept of an earlier result goes.
+            priority: a level from 0, taken first, to 9; default 0. ``job.HIGH`` (also True, as
+                in Thoonk.py) puts it before all others of level 0.
+            delay_seconds: the job is scheduled and becomes ready after so long.
+            ttl_seconds: a job that is not claimed within so long is dropped.
+
+        Returns the id. Raises :exc:`~phonon_kombu.errors.Exists` if another job has the id,
+        :exc:`~phonon_kombu.errors.ConfigurationError` for a value that makes no sense,
+        :exc:`~phonon_kombu.errors.ItemTooLarge`, :exc:`~phonon_kombu.errors.OutOfMemory`.
+        """
+        front = priority == HIGH or priority is True
+        level = 0 if front or priority is None or priority is False else priority
+        if not isinstance(level, int) or not 0 <= level < LEVELS:
+            raise ConfigurationError(f"priority={priority!r}: it must be job.HIGH or 0 to 9")
+        ident = uuid.uuid4().hex.encode() if id is None else job_id(id)
+        call = (
+            self._script("job/put", ids=self.keys.levels[level]),
+            (
+                ident, self._in(item), b"", b"%d" % level, b"1" if front else b"",
+                milliseconds("delay_seconds", delay_seconds),
+                milliseconds("ttl_seconds", ttl_seconds, above=True), b"",
+            ),
+        )  # fmt: skip
+        calls: list[Any] = [call]
+        if id is not None:
+            calls.insert(0, (b"UNLINK", self.keys.result(id)))
+        return text(self._link.send(calls, repeat=True)[-1])
+
+    # Ending a claim ------------------------------------------------------------------------
+
+    def finish(
+        self,
+        id: str,
+        item: Item | None = None,
+        result: bool | None = None,
+        timeout: float | None = None,
+        *,
+        force: bool = False,
+    ) -> None:
+        """The claimed job is done: it is deleted, and its result kept if it has one.
+
+        ::
+
+            job.finish(id)
+            job.finish(id, "contents", result=True)
+            job.finish(id, "contents", result=True, timeout=5)
+
+        Arguments:
+            item: the result's contents, ``str`` or ``bytes``; None is kept as an empty one.
+            result: whether there is a result; default: whether `item` is given.
+            timeout: seconds that the result is kept; None (default) keeps it until a job of the
+                same id is put.
+            force: also a job that somebody else has claimed.
+
+        Raises :exc:`~phonon_kombu.errors.NotClaimed`,
+        :exc:`~phonon_kombu.errors.ConfigurationError`.
+        """
+        ident, owner = job_id(id), b"" if force else self._hand.owner
+        if result if result is not None else item is not None:
+            contents = b"" if item is None else self._in(item)
+            keep_ms = milliseconds("timeout", timeout, above=True)
+            resolve = self._script("job/resolve", result=self.keys.result(id))
+            self._end(
+                resolve, (ident, owner, contents, keep_ms, self.finish_channel), ident, force
+            )
+        else:
+            self._end(self._script("job/finish"), (owner, ident), ident, force)
+
+    def cancel(
+        self,
+        id: str,
+        delay_seconds: float | None = None,
+        max_deliveries: int | None = None,
+        *,
+        force: bool = False,
+    ) -> None:
+        """Give the claimed job back, to the front of its level; its failure count grows by one.
+
+        Arguments:
+            delay_seconds: it is scheduled instead, for so long.
+            max_deliveries: a job that has failed so often is stalled instead. None: no limit.
+            force: also a job that somebody else has claimed.
+
+        Raises :exc:`~phonon_kombu.errors.NotClaimed`,
+        :exc:`~phonon_kombu.errors.ConfigurationError`.
+        """
+        ident, owner = job_id(id), b"" if force else self._hand.owner
+        limit = b""
+        if max_deliveries is not None:
+            if not isinstance(max_deliveries, int) or max_deliveries < 1:
+                raise ConfigurationError(f"max_deliveries={max_deliveries!r}: 1 or more")
+            limit = b"%d" % max_deliveries
+        delay_ms = milliseconds("delay_seconds", delay_seconds)
+        self._end(
+            self._script("job/cancel"), (owner, b"cancel", delay_ms, limit, ident), ident, force
+        )
+
+    def _end(self, script: Prepared, args: tuple[bytes, ...], ident: bytes, force: bool) -> None:
+        hand = self._hand
+        try:
+            if not self._operate(script, args, force or ident in hand.ids):
+                whose = "" if force else " by this Job object"
+                raise NotClaimed(f"job {text(ident)!r} is not claimed{whose}")
+        except NotClaimed:
+            hand.ids.discard(ident)
+            raise
+        hand.ids.discard(ident)
+
+    def _operate(self, script: Prepared, args: tuple[bytes, ...], trusted: bool) -> bool:
+        """Run a script that must not be run twice; whether it did anything.
+
+        When the first reply was lost and the repeat is refused, then because the first was
+        carried out: if `trusted`, that is no error.
+        """
+        try:
+            return bool(self._link.send(((script, args),))[0])
+        except CONNECTION_ERRORS:
+            try:
+                return bool(self._link.send(((script, args),))[0]) or trusted
+            except JobError:
+                if not trusted:
+                    raise
+                return True
+
+    # An operator's hand --------------------------------------------------------------------
+
+    def stall(self, id: str, reason: str = "") -> None:
+        """Take a job out of the running, whatever state it is in, until :meth:`retry`.
+
+        Its failures are forgotten. A job that is stalled already keeps its reason.
+
+        Raises :exc:`~phonon_kombu.errors.NotFound`.
+        """
+        ident = job_id(id)
+        self._link.run(
+            self._script("job/stall"), (ident, reason.encode("utf-8", "surrogateescape"))
+        )
+        self._hand.ids.discard(ident)
+
+    def retry(self, id: str) -> None:
+        """A stalled job is ready again, at the end of its level.
+
+        Raises :exc:`~phonon_kombu.errors.NotStalled`.
+        """
+        self._operate(self._script("job/retry"), (job_id(id),), True)
+
+    def retract(self, id: str) -> None:
+        """Delete a job, whatever state it is in.
+
+        Raises :exc:`~phonon_kombu.errors.NotFound`.
+        """
+        ident = job_id(id)
+        self._operate(self._script("job/retract"), (ident,), True)
+        self._hand.ids.discard(ident)

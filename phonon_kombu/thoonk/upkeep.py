@@ -1,0 +1,104 @@
+"""Housekeeping: what is due, late, expired or lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .base import milliseconds, seconds
+from .inspection import Inspection
+
+#: Jobs of each kind in one slice of the housekeeping. A script promotes 100 at the most.
+SLICE = 100
+
+#: Entries of an ids list read at once.
+WALK_SLICE = 500
+
+
+@dataclass(frozen=True)
+class Maintained:
+    """What :meth:`Upkeep.maintenance` has done, in jobs."""
+
+    #: Scheduled jobs that were due and are ready now.
+    promoted: int
+    #: Jobs that were not claimed within their time and are dropped.
+    expired: int
+    #: Claims that were older than the feed's claim timeout and are cancelled.
+    timed_out: int
+    #: Jobs that were in no state and are ready now.
+    relisted: int
+
+
+class Upkeep(Inspection):
+    """What somebody should do at times. Part of :class:`~.job.Job`."""
+
+    def configure(self, *, claim_timeout_seconds: float | None) -> None:
+        """Set what holds for all who use this feed.
+
+        Arguments:
+            claim_timeout_seconds: :meth:`maintenance` cancels claims that are older, also those
+                of a living worker; None: no claim is ever too old.
+
+        Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+        """
+        value = milliseconds("claim_timeout_seconds", claim_timeout_seconds, above=True)
+        if value:
+            self._link.command(b"HSET", self.keys.config, b"claim_timeout", value)
+        else:
+            self._link.command(b"HDEL", self.keys.config, b"claim_timeout")
+
+    def maintenance(self, grace_seconds: float = 1.0) -> Maintained:
+        """Do the housekeeping that no claim does. Any process may, at any time; in slices.
+
+        Makes ready what is due, drops what has expired, cancels what was claimed too long ago
+        (:meth:`configure`), and finds lost jobs: those that a client of Thoonk's contract took
+        from the list and had not claimed when it died.
+
+        Arguments:
+            grace_seconds: how long a job must have been lost. A call that finds one waits for
+                so long and looks again: its taker may just be about to claim it.
+
+        Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+        """
+        grace = seconds("grace_seconds", grace_seconds)
+        promoted = expired = timed_out = 0
+        counts = [SLICE]
+        while max(counts) >= SLICE:
+            counts = self._link.run(self._script("job/maintain"), (b"%d" % SLICE,))
+            promoted += counts[0]
+            expired += counts[1]
+            timed_out += counts[2]
+        return Maintained(promoted, expired, timed_out, self._relist(grace))
+
+    def _relist(self, grace_seconds: float) -> int:
+        ready, entries = self._link.run(self._script("job/census"), ())
+        if ready == entries:
+            return 0
+        listed = set(self._walk())
+        missing = {job for job, state, _ in self._scan() if state == b"ready"} - listed
+        del listed
+        if missing:
+            time.sleep(grace_seconds)
+            missing.difference_update(self._walk())
+        lost = list(missing)
+        return sum(
+            # It looks again, whether they are in another state by now.
+            self._link.run(self._script("job/relist"), lost[start : start + SLICE])
+            for start in range(0, len(lost), SLICE)
+        )
+
+    def _walk(self) -> Iterator[bytes]:
+        """All entries of the ids lists; none is missed while jobs are put and claimed.
+
+        From the end where jobs are put to the end where they are taken: an entry that moves
+        meanwhile moves ahead of us and comes twice.
+        """
+        for level in self.keys.levels:
+            start, part = 0, [b""]
+            while part:
+                part = self._link.command(
+                    b"LRANGE", level, b"%d" % start, b"%d" % (start + WALK_SLICE - 1)
+                )
+                yield from part
+                start += WALK_SLICE

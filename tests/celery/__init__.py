@@ -1,0 +1,1 @@
+"""Real Celery workers, as subprocesses, on a real Redis."""

@@ -1,0 +1,193 @@
+"""``celery phonon demo`` from end to end: real server, real workers, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from phonon_kombu.demo import run as demo_run
+from phonon_kombu.demo.display import Quiet
+from tests.servers import RedisServer, server_binaries, server_name, wait_for
+
+COMMAND = [sys.executable, "-m", "celery", "phonon", "demo"]
+
+
+class Place:
+    """A temporary directory for the demo and all that it starts, by which they are found."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        name = server_name()
+        self.environment = os.environ | {
+            "TMPDIR": str(path),
+            "PHONON_EMBEDDED_SERVER": server_binaries().get(name, name),
+        }
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs in or for this directory."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                words = [process.cwd(), *process.cmdline()]
+            except psutil.Error:
+                continue
+            if any(str(self.path) in word for word in words):
+                found.append(process)
+        return found
+
+    def wait_until_empty(self, timeout_seconds: float) -> None:
+        wait_for(
+            lambda: not self.processes(),
+            timeout_seconds,
+            message=f"left running: {[p.cmdline() for p in self.processes()]}",
+        )
+        assert list(self.path.iterdir()) == []
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with tempfile.TemporaryDirectory(prefix="phk-", ignore_cleanup_errors=True) as path:
+        place = Place(Path(path))
+        yield place
+        for process in place.processes():
+            process.kill()
+
+
+@pytest.mark.parametrize("scheme", ["phonon", "redis"])
+def test_demo_accounts_for_every_task(place: Place, scheme: str) -> None:
+    outcome = place.run("--limit", "60", "--json", "--broker", f"{scheme}+embedded://")
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    result = json.loads(outcome.stdout)
+    assert result["files"] == 60
+    assert (result["lost"], result["run_twice"], result["still_queued"]) == (0, 0, 0)
+    assert min(result["lines"], result["functions"], result["classes"]) > 60
+    assert result["seconds"] > 0 < result["tasks_per_second"]
+    place.wait_until_empty(2)
+
+
+def test_demo_on_the_users_own_server_leaves_nothing_in_it(
+    place: Place, redis_server: RedisServer, redis_db: str
+) -> None:
+    outcome = place.run(
+        "--limit", "20", "--workers", "1", "--concurrency", "1", "--broker", f"phonon://{redis_db}"
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "Every task ran exactly once." in outcome.stdout
+    left = {key for key in redis_server.client().scan_iter() if b"demo" in key}
+    assert left <= {b"exchange.version:{phonon-demo}"}
+    place.wait_until_empty(2)
+
+
+def test_demo_on_a_terminal_draws_a_bar_and_a_table(place: Place) -> None:
+    main_fd, terminal_fd = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "--limit", "30", "--workers", "1"],
+        env=place.environment | {"COLUMNS": "80", "TERM": "xterm"},
+        stdin=terminal_fd,
+        stdout=terminal_fd,
+        stderr=terminal_fd,
+    ) as process:
+        os.close(terminal_fd)
+        shown = b""
+        try:
+            while chunk := os.read(main_fd, 4096):
+                shown += chunk
+        except OSError:  # how Linux says that nobody holds the terminal's other end any more
+            pass
+        assert process.wait(60) == 0, shown.decode()
+    os.close(main_fd)
+    text = shown.decode()
+    assert "30/30" in text
+    assert "run twice" in text
+    assert "Every task ran exactly once." in text
+
+
+def start(place: Place, *words: str) -> subprocess.Popen[str]:
+    """Start the demo and return once its tasks are on their way."""
+    process = subprocess.Popen(
+        [*COMMAND, *words], env=place.environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    seen = ""
+    while "files," not in seen:
+        line = process.stdout.readline()
+        assert line, f"the demo ended early: {seen}"
+        seen += line
+    return process
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_demo_leaves_no_process(place: Place, signum: signal.Signals) -> None:
+    process = start(place)
+    process.send_signal(signum)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    place.wait_until_empty(2)
+
+
+def test_killed_demo_leaves_no_process_for_long(place: Place) -> None:
+    process = start(place)
+    process.kill()
+    process.communicate(timeout=30)
+    wait_for(lambda: not place.processes(), 25, message="workers outlived the demo")
+
+
+@pytest.mark.parametrize(
+    ("copies", "fault"), [(0, "lost"), (2, "run_twice")], ids=["lost", "run twice"]
+)
+def test_a_fault_is_noticed(monkeypatch: pytest.MonkeyPatch, copies: int, fault: str) -> None:
+    """One task is sent so many times instead of once: the demo must find out by itself."""
+    make_app = demo_run.make_app
+
+    def faulty_app(broker: str, run: str) -> Any:
+        app = make_app(broker, run)
+        send = app.send_task
+        ids: list[str] = []
+
+        def send_task(name: str, args: Any, *, task_id: str, producer: Any) -> None:
+            ids.append(task_id)
+            for _ in range(copies if len(ids) == 3 else 1):
+                send(name, args, task_id=task_id, producer=producer)
+
+        app.send_task = send_task
+        return app
+
+    monkeypatch.setattr(demo_run, "make_app", faulty_app)
+    monkeypatch.setattr(demo_run, "PATIENCE_SECONDS", 2.0)
+    options = demo_run.Options("redis+embedded://", limit=10, workers=1, concurrency=1)
+    report = demo_run.run(options, Quiet())
+    assert not report.good
+    found = {"lost": report.outcome.lost, "run_twice": report.outcome.run_twice}
+    assert found == {"lost": 0, "run_twice": 0} | {fault: 1}
+
+
+def test_a_worker_that_ends_by_itself_is_an_error_with_its_log(place: Place) -> None:
+    process = start(place, "--workers", "1")
+    workers = [p for p in place.processes() if "worker" in p.cmdline()]
+    assert workers
+    for worker in workers:
+        worker.kill()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, out
+    place.wait_until_empty(2)

@@ -1,0 +1,46 @@
+"""All keys of each script in one slot, as redis-py computes it."""
+
+from __future__ import annotations
+
+import pytest
+from redis.crc import key_slot
+
+from phonon_kombu.store import scripts
+from phonon_kombu.store.keys import ExchangeKeys, QueueKeys
+from tests.cluster.names import ODD_NAMES
+
+PREFIXES = ("", "app:", "a{b}c:", "%s")
+JOB_IDS = ("id", "", "{x}", "}", "a:b", "ü\n")
+
+
+def slots(keys: list[bytes]) -> set[int]:
+    """The slots in which these keys lie."""
+    return {key_slot(key) for key in keys}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("name", scripts.names())
+def test_keys_of_a_script_share_a_slot(name: str, prefix: str) -> None:
+    script = scripts.load(name)
+    for odd in ODD_NAMES:
+        if name.startswith("exchange/"):
+            assert len(slots(script.key_list(ExchangeKeys(odd, prefix)))) == 1, repr(odd)
+            continue
+        keys = QueueKeys(odd, prefix)
+        for job_id in JOB_IDS if "result" in script.keys else ("",):
+            given = {"result": keys.result(job_id)} if "result" in script.keys else {}
+            found = script.key_list(keys, **given)
+            assert len(slots(found)) == 1, (odd, job_id, found)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_all_keys_of_a_queue_share_a_slot(prefix: str) -> None:
+    for odd in ODD_NAMES:
+        keys = QueueKeys(odd, prefix)
+        assert len(slots([*keys.all, keys.result("id")])) == 1, repr(odd)
+
+
+def test_queues_lie_in_many_slots() -> None:
+    """The tag is the queue's name, not something that all queues share."""
+    found = {key_slot(QueueKeys(f"queue {n}").items) for n in range(200)}
+    assert len(found) > 150

@@ -1,0 +1,87 @@
+"""``Producer.batch()``: many messages in few round trips."""
+
+from __future__ import annotations
+
+import pytest
+from kombu import Connection, Exchange, Queue
+
+from tests.kombu.exam import Broker, Inbox, PumpFactory
+
+
+@pytest.fixture
+def connection(broker: Broker) -> Connection:
+    """A connection with the queue ``q`` declared."""
+    connection = broker.connection()
+    Queue("q", channel=connection.default_channel).declare()
+    return connection
+
+
+def test_a_batch_arrives_whole_and_in_order(broker: Broker, connection: Connection) -> None:
+    producer = connection.Producer(routing_key="q")
+    with producer.batch():
+        for number in range(250):
+            producer.publish(number)
+
+    assert broker.get_all("q") == list(range(250))
+
+
+def test_a_batch_is_sent_at_its_end_or_when_full(broker: Broker, connection: Connection) -> None:
+    producer = connection.Producer(routing_key="q")
+    with producer.batch(max_size=10) as batch:
+        for number in range(9):
+            producer.publish(number)
+        assert broker.size("q") == 0
+        producer.publish(9)
+        assert broker.size("q") == 10
+        producer.publish(10)
+        batch.flush()
+        assert broker.size("q") == 11
+        producer.publish(11)
+
+    assert broker.get_all("q") == list(range(12))
+
+
+def test_a_batch_that_fails_is_dropped(broker: Broker, connection: Connection) -> None:
+    producer = connection.Producer(routing_key="q")
+    with pytest.raises(ZeroDivisionError), producer.batch():
+        producer.publish("dropped")
+        raise ZeroDivisionError
+
+    producer.publish("kept")
+    assert broker.get_all("q") == ["kept"]
+
+
+def test_a_batch_to_named_exchanges(
+    broker: Broker, connection: Connection, pump: PumpFactory
+) -> None:
+    direct, topic = Exchange("d", type="direct"), Exchange("t", type="topic")
+    news = Exchange("news", type="fanout")
+    listener = broker.connection()
+    inbox = Inbox()
+    queues = [Queue("one", direct, "k"), Queue("two", topic, "k.#"), Queue("three", topic, "#")]
+    for queue in queues:
+        queue(connection.default_channel).declare()
+    broker.consumer(listener, Queue("heard", news), inbox)
+    running = pump(listener)
+    running.until(lambda: broker.client.pubsub_numpat())
+    producer = connection.Producer()
+    with producer.batch():
+        for number in range(5):
+            producer.publish(number, exchange=direct, routing_key="k", declare=[direct])
+            producer.publish(number, exchange=topic, routing_key="k.x", declare=[topic])
+            producer.publish(number, exchange=news, declare=[news])
+    running.until(inbox.has(5))
+
+    assert [broker.get_all(q.name) for q in queues] == [list(range(5))] * 3
+    assert inbox.bodies == list(range(5))
+
+
+def test_a_batch_keeps_priorities_and_headers(broker: Broker, connection: Connection) -> None:
+    producer = connection.Producer(routing_key="q")
+    with producer.batch():
+        producer.publish("later", priority=9, headers={"n": 1})
+        producer.publish("first", priority=0, headers={"n": 2})
+
+    messages = broker.take("q", 2)
+    assert [m.payload for m in messages] == ["first", "later"]
+    assert [m.headers["n"] for m in messages] == [2, 1]

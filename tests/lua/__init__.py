@@ -1,0 +1,1 @@
+"""The job machine's Lua scripts against real servers: grid, walks, fence, faults, foreign peers."""

@@ -1,0 +1,136 @@
+"""Cases of what is done to jobs that are held, by an owner or by an operator."""
+
+from __future__ import annotations
+
+from tests.lua.cases import SEEDS, case, seeds_in
+from tests.lua.machine import HOUR_MS
+from tests.lua.pictures import Change
+
+UNHELD = seeds_in("absent", "ready", "scheduled", "stalled")
+CLAIMED = seeds_in("claimed", but=("claimed by another",))
+
+
+def _released(c: Change) -> Change:
+    return c.drop("x", "claimed", "owners")
+
+
+def _done(c: Change) -> Change:
+    return _released(c).gone("x").count("finishes")
+
+
+for owner in ("A", ""):
+    case("finish", CLAIMED, lambda m, o=owner: m.finish(o, "x"), "absent", 1, _done,
+         f"as {owner or 'anybody'}")
+    case("finish", UNHELD, lambda m, o=owner: m.finish(o, "x"), "same", 0,
+         about=f"as {owner or 'anybody'}")
+case("finish", CLAIMED, lambda m: m.finish("A", "nobody", "c", "x", "r", "s", "t"), "absent", 1,
+     _done, "among others")
+case("finish", "claimed", lambda m: m.finish("A", "x", "x"), "absent", 1, _done, "named twice")
+case("finish", "claimed by another", lambda m: m.finish("A", "x"), "same", 0, about="as A")
+case("finish", "claimed by another", lambda m: m.finish("", "x"), "absent", 1, _done, "as anybody")
+
+for owner in ("A", ""):
+    case("resolve", CLAIMED, lambda m, o=owner: m.resolve("x", o), "absent", "x", _done,
+         f"as {owner or 'anybody'}")
+    case("resolve", UNHELD, lambda m, o=owner: m.resolve("x", o), "NOTCLAIMED",
+         about=f"as {owner or 'anybody'}")
+case("resolve", "claimed by another", lambda m: m.resolve("x", "A"), "NOTCLAIMED", about="as A")
+
+FAILURES = {seed: None for seed in CLAIMED} | {"claimed, failed twice": 2}
+LEVEL = {seed: 0 for seed in CLAIMED} | {"claimed, level 4": 4}
+for seed in CLAIMED:
+    level, failures = LEVEL[seed], FAILURES[seed]
+
+    def cancelled(c: Change, times: int = (failures or 0) + 1) -> Change:
+        return _released(c).set("cancelled", "x", times)
+
+    def restored(c: Change, times: int = failures or 0) -> Change:
+        return _released(c).set("cancelled", "x", times)
+
+    def in_front(c: Change, level: int = level) -> Change:
+        return c.front("x", level=level).wake()
+
+    def limited(c: Change, times: int = (failures or 0) + 1) -> Change:
+        c.parts.get("cancelled", {}).pop("x", None)
+        return _released(c).drop("x", "published").stall(
+            "x", f"max_deliveries: failed {times} times"
+        )
+
+    case("cancel", seed, lambda m: m.cancel("A", "x"), "ready", 1,
+         lambda c, f=in_front, g=cancelled: f(g(c)))
+    case("cancel", seed, lambda m: m.cancel("", "x"), "ready", 1,
+         lambda c, f=in_front, g=cancelled: f(g(c)), "as anybody")
+    case("cancel", seed, lambda m: m.cancel("A", "x", limit=20), "ready", 1,
+         lambda c, f=in_front, g=cancelled: f(g(c)), "below the limit")
+    case("cancel", seed, lambda m: m.cancel("A", "x", mode="restore"), "ready", 1,
+         lambda c, f=in_front, g=restored: f(g(c)), "restore")
+    case("cancel", seed, lambda m: m.cancel("A", "x", mode="release"), "ready", 1,
+         lambda c, f=in_front: f(_released(c)), "release")
+    case("cancel", seed, lambda m: m.cancel("A", "x", delay_ms=HOUR_MS), "scheduled", 1,
+         lambda c, g=cancelled: g(c).set("scheduled", "x", c.now + HOUR_MS).wake(), "delay")
+    case("cancel", seed, lambda m: m.cancel("A", "x", delay_ms=0), "ready", 1,
+         lambda c, f=in_front, g=cancelled: f(g(c)), "delay 0")
+    case("cancel", seed, lambda m, n=(failures or 0) + 1: m.cancel("A", "x", limit=n), "stalled",
+         1, limited, "at the limit")
+    case("cancel", seed,
+         lambda m, n=(failures or 0) + 1: m.cancel("A", "x", limit=n, delay_ms=HOUR_MS),
+         "stalled", 1, limited, "at the limit, delay")
+    case("recover", seed, lambda m: m.recover("A"), "ready", 1,
+         lambda c, f=in_front, g=restored: f(g(c)))
+    case("recover", seed, lambda m: m.recover("A", "cancel"), "ready", 1,
+         lambda c, f=in_front, g=cancelled: f(g(c)), "counted")
+case("cancel", "claimed", lambda m: m.cancel("A", "x", "x"), "ready", 1,
+     lambda c: _released(c).set("cancelled", "x", 1).front("x").wake(), "named twice")
+case("cancel", "claimed", lambda m: m.cancel("A", "r", "c", "x", "nobody", "s", "t"), "ready", 1,
+     lambda c: _released(c).set("cancelled", "x", 1).front("x").wake(), "among others")
+case("cancel", (*UNHELD, "claimed by another"), lambda m: m.cancel("A", "x"), "same", 0)
+case("cancel", UNHELD, lambda m: m.cancel("", "x", delay_ms=9, limit=1), "same", 0,
+     about="as anybody")
+case("recover", "claimed", lambda m: m.recover("A", keep=("c", "x")), "claimed", 0, about="kept")
+case("recover", (*UNHELD, "claimed by another"), lambda m: m.recover("A"), "same", 0)
+
+
+def _set_aside(c: Change) -> Change:
+    c.parts.get("cancelled", {}).pop("x", None)
+    return c.drop("x", "published").stall("x", "why")
+
+
+case("stall", seeds_in("absent"), lambda m: m.stall("x", "why"), "NOTFOUND")
+case("stall", seeds_in("ready"), lambda m: m.stall("x", "why"), "stalled", "x",
+     lambda c: _set_aside(c).haunt("x"))
+case("stall", seeds_in("scheduled"), lambda m: m.stall("x", "why"), "stalled", "x",
+     lambda c: _set_aside(c).drop("x", "scheduled"))
+case("stall", seeds_in("claimed"), lambda m: m.stall("x", "why"), "stalled", "x",
+     lambda c: _released(_set_aside(c)))
+case("stall", seeds_in("stalled"), lambda m: m.stall("x", "why"), "same", "x")
+
+case("retry", seeds_in("absent", "ready", "scheduled", "claimed"), lambda m: m.retry("x"),
+     "NOTSTALLED")
+for seed in seeds_in("stalled"):
+    case("retry", seed, lambda m: m.retry("x"), "ready", "x",
+         lambda c, n=4 if "level 4" in seed else 0: (
+             c.drop("x", "stalled", "reasons").set("published", "x", c.now)
+             .back("x", level=n).wake()))
+
+case("retract", seeds_in("absent"), lambda m: m.retract("x"), "NOTFOUND")
+case("retract", seeds_in("ready"), lambda m: m.retract("x"), "absent", "x",
+     lambda c: c.gone("x").haunt("x"))
+case("retract", seeds_in("scheduled"), lambda m: m.retract("x"), "absent", "x",
+     lambda c: c.gone("x").drop("x", "scheduled"))
+case("retract", seeds_in("claimed"), lambda m: m.retract("x"), "absent", "x",
+     lambda c: _released(c.gone("x")))
+
+
+def _retracted(c: Change) -> Change:
+    c.set("published", "x", 0)  # a stalled job has none, and gone() wants one
+    return c.gone("x").drop("x", "stalled", "reasons")
+
+
+case("retract", seeds_in("stalled"), lambda m: m.retract("x"), "absent", "x", _retracted)
+
+case("relist", seeds_in("absent", "scheduled", "claimed", "stalled"), lambda m: m.relist("x"),
+     "same", 0)
+case("census", tuple(SEEDS), lambda m: m.run("job/census")[1] >= 0, "same", True)
+case("scan", tuple(SEEDS), lambda m: m.run("job/scan", 0)[0], "same", "0")
+case("touch", tuple(SEEDS), lambda m: m.touch(), "same", 0)
+case("stats", tuple(SEEDS), lambda m: m.stats()[7], "same", 1)

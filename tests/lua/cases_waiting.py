@@ -1,0 +1,157 @@
+"""Cases of what is done to jobs that wait: put, claim, purge, maintain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.lua.cases import case, seeds_in
+from tests.lua.machine import HOUR_MS, Machine
+from tests.lua.pictures import Change
+
+ITEM = "item of x"
+
+
+def _put(c: Change, id: str = "x", item: str = ITEM, level: int = 0) -> Change:
+    c.set("items", id, item).set("published", id, c.now).count("publishes")
+    return c.set("priorities", id, level) if level else c
+
+
+ABSENT = seeds_in("absent")
+case("put", ABSENT, lambda m: m.put("x"), "ready", "x", lambda c: _put(c).back("x").wake())
+case("put", ABSENT, lambda m: m.put("x", level=5), "ready", "x",
+     lambda c: _put(c, level=5).back("x", level=5).wake(), "level 5")
+case("put", "absent", lambda m: m.put("x", level=5, front=True), "ready", "x",
+     lambda c: _put(c, level=5).front("x", level=5).wake(), "in front")
+case("put", "absent", lambda m: m.put("x", ttl_ms=HOUR_MS), "ready", "x",
+     lambda c: _put(c).set("deadlines", "x", c.now + HOUR_MS).back("x").wake(), "ttl")
+case("put", "absent", lambda m: m.put("x", delay_ms=0), "ready", "x",
+     lambda c: _put(c).back("x").wake(), "delay 0")
+case("put", ABSENT, lambda m: m.put("x", delay_ms=HOUR_MS), "scheduled", "x",
+     lambda c: _put(c).set("scheduled", "x", c.now + HOUR_MS).wake(), "due first")
+case("put", "absent", lambda m: m.put("x", delay_ms=2000 * HOUR_MS), "scheduled", "x",
+     lambda c: _put(c).set("scheduled", "x", c.now + 2000 * HOUR_MS), "due last: no wake")
+case("put", "absent", lambda m: m.put("x", delay_ms=HOUR_MS, ttl_ms=1, level=2), "scheduled", "x",
+     lambda c: (_put(c, level=2).set("scheduled", "x", c.now + HOUR_MS)
+                .set("deadlines", "x", c.now + 1).wake()), "delay, ttl and level")
+case("put", "absent", lambda m: m.put("x", binding="b"), "ready", "x",
+     lambda c: _put(c).back("x").wake(), "bound", b="1")
+case("put", "absent", lambda m: m.put("x", other_id="y"), "ready", "x",
+     lambda c: _put(c).back("x").wake(), "other id not needed")
+
+THERE = seeds_in("ready", "scheduled", "claimed", "stalled")
+case("put", THERE, lambda m: m.put("x"), "same", "x", about="again")
+case("put", THERE, lambda m: m.put("x", level=7, front=True, delay_ms=9, ttl_ms=9, other_id="y"),
+     "same", "x", about="again with other options")
+case("put", THERE, lambda m: m.put("x", "another item"), "EXISTS", about="another item")
+case("put", THERE, lambda m: m.put("x", "another item", other_id="y", level=4), "same", "y",
+     lambda c: _put(c, "y", "another item", 4).back("y", level=4).wake(), "by its other id")
+case("put", THERE, lambda m: m.put("x", "item of c", other_id="c"), "same", "c",
+     about="by its other id, again")
+case("put", THERE, lambda m: m.put("x", "another item", other_id="c"), "EXISTS",
+     about="other id taken too")
+case("put", (*ABSENT, *THERE), lambda m: m.put("x", binding="b"), "UNBOUND", about="unbound", a="1")
+
+
+def _claimed(c: Change, level: int = 0, owner: str = "A") -> Change:
+    return c.take("x", level).set("claimed", "x", c.now).set("owners", "x", owner)
+
+
+def _promoted(c: Change) -> Change:
+    return c.drop("x", "scheduled")
+
+
+def _claim(m: Machine) -> Any:
+    return m.claim("A").jobs
+
+
+READY = ("ready", "ready, expires", "ready, released")
+case("claim", READY, _claim, "claimed", [("x", ITEM, None)], lambda c: _claimed(c).wake())
+case("claim", "ready, level 4", _claim, "claimed", [("x", ITEM, None)],
+     lambda c: _claimed(c, 4).wake())
+case("claim", "ready, redelivered", _claim, "claimed", [("x", ITEM, 0)],
+     lambda c: _claimed(c).wake())
+case("claim", "ready, failed", _claim, "claimed", [("x", ITEM, 1)], lambda c: _claimed(c).wake())
+case("claim", ("ready, with a ghost", "ready, retried"), _claim, "claimed", [("x", ITEM, None)],
+     lambda c: _claimed(c.take("x").haunt("x", -1)).wake(), "past a ghost")
+case("claim", READY, lambda m: m.claim("A", order="highest").ids, "ready", ["r"],
+     lambda c: (c.take("t", 9).haunt("t", -1).take("r", 5).set("claimed", "r", c.now)
+                .set("owners", "r", "A").wake()), "highest first")
+case("claim", READY, lambda m: m.claim("A", 0).jobs, "ready", [], lambda c: c.wake(), "none")
+case("claim", "ready, expired", lambda m: m.claim("A").ids, "absent", ["r"],
+     lambda c: (c.take("x").gone("x").take("r", 5).set("claimed", "r", c.now)
+                .set("owners", "r", "A").wake()))
+case("claim", "ready, level 4", lambda m: m.claim("A", 9).ids, "claimed", ["x", "r"],
+     lambda c: (_claimed(c, 4).take("r", 5).set("claimed", "r", c.now).set("owners", "r", "A")
+                .take("t", 9).haunt("t", -1)), "all: no wake is left")
+case("claim", "scheduled, due", _claim, "claimed", [("x", ITEM, None)],
+     lambda c: _claimed(_promoted(c).front("x")).wake())
+case("claim", "scheduled, due", lambda m: m.claim("A", order="highest").ids, "ready", ["r"],
+     lambda c: (_promoted(c).back("x").take("t", 9).haunt("t", -1).take("r", 5)
+                .set("claimed", "r", c.now).set("owners", "r", "A").wake()), "others first")
+case("claim", "scheduled, due, expired", lambda m: m.claim("A").ids, "absent", ["r"],
+     lambda c: (_promoted(c).gone("x").take("r", 5).set("claimed", "r", c.now)
+                .set("owners", "r", "A").wake()))
+
+
+def _takes_r(c: Change) -> Change:
+    return c.take("r", 5).set("claimed", "r", c.now).set("owners", "r", "A").wake()
+
+
+ELSEWHERE = (*seeds_in("absent", but=("retracted",)), "scheduled", "scheduled, level 4",
+             "scheduled, expired", *seeds_in("claimed"), "stalled while scheduled",
+             "stalled while claimed", "stalled, failed too often")
+case("claim", ELSEWHERE, lambda m: m.claim("A").ids, "same", ["r"], _takes_r, "of another")
+case("claim", ("stalled", "retracted"), lambda m: m.claim("A").ids, "same", ["r"],
+     lambda c: _takes_r(c.take("x").haunt("x", -1)), "of another, past a ghost")
+case("claim", "stalled, level 4", lambda m: m.claim("A").ids, "same", ["r"],
+     lambda c: _takes_r(c.take("x", 4).haunt("x", -1)), "of another, past a ghost")
+
+
+def _rest_purged(c: Change) -> Change:
+    """All that waits but `x` is purged."""
+    c.take("r", 5).gone("r").take("t", 9).haunt("t", -1)
+    return c.drop("s", "scheduled").gone("s")
+
+
+PURGED = seeds_in("ready", but=("ready, level 4", "ready, with a ghost", "ready, retried"))
+case("purge", PURGED, lambda m: m.purge(), "absent", [3, 0],
+     lambda c: _rest_purged(c.take("x").gone("x")))
+case("purge", "ready, level 4", lambda m: m.purge(), "absent", [3, 0],
+     lambda c: _rest_purged(c.take("x", 4).gone("x")))
+case("purge", ("ready, with a ghost", "ready, retried"), lambda m: m.purge(), "absent", [3, 0],
+     lambda c: _rest_purged(c.take("x").take("x").haunt("x", -1).gone("x")))
+case("purge", PURGED, lambda m: m.purge(1), "absent", [1, 1],
+     lambda c: c.take("x").gone("x"), "slice of 1")
+case("purge", PURGED, lambda m: m.purge(0), "ready", [0, 1], about="slice of 0")
+case("purge", seeds_in("scheduled"), lambda m: m.purge(), "absent", [3, 0],
+     lambda c: _rest_purged(c.drop("x", "scheduled").gone("x")))
+case("purge", seeds_in("scheduled"), lambda m: m.purge(1), "scheduled", [1, 1],
+     lambda c: c.take("r", 5).gone("r"), "slice of 1")
+case("purge", seeds_in("scheduled"), lambda m: m.purge(2), "absent", [2, 1],
+     lambda c: (c.take("r", 5).gone("r").take("t", 9).haunt("t", -1)
+                .drop("x", "scheduled").gone("x")), "slice of 2")
+case("purge", ("absent", "finished", *seeds_in("claimed"), "stalled while claimed",
+               "stalled while scheduled", "stalled, failed too often"),
+     lambda m: m.purge(), "same", [2, 0], _rest_purged)
+case("purge", ("stalled", "retracted"), lambda m: m.purge(), "same", [2, 0],
+     lambda c: _rest_purged(c.take("x").haunt("x", -1)), "past a ghost")
+
+
+MAINTAINED = (*seeds_in("absent", "stalled"), *seeds_in("ready", but=("ready, expired",)),
+              "scheduled", "scheduled, level 4", *seeds_in("claimed", but=("claimed, expired",)))
+case("maintain", MAINTAINED, lambda m: m.maintain(), "same", [0, 0, 0])
+case("maintain", "ready, expired", lambda m: m.maintain(), "absent", [0, 1, 0],
+     lambda c: c.haunt("x").gone("x"))
+case("maintain", "scheduled, expired", lambda m: m.maintain(), "absent", [0, 1, 0],
+     lambda c: c.drop("x", "scheduled").gone("x"))
+case("maintain", "scheduled, due", lambda m: m.maintain(), "ready", [1, 0, 0],
+     lambda c: _promoted(c).back("x").wake())
+case("maintain", "scheduled, due, expired", lambda m: m.maintain(), "absent", [1, 1, 0],
+     lambda c: _promoted(c).back("x").haunt("x").gone("x").wake())
+case("maintain", "claimed, expired", lambda m: m.maintain(), "claimed", [0, 0, 0],
+     lambda c: c.drop("x", "deadlines"), "what runs, runs to its end")
+case("maintain", ("claimed", "claimed by another", "claimed, failed twice", "claimed, level 4"),
+     lambda m: m.maintain(), "claimed", [0, 0, 0], about="in time", claim_timeout=50 * HOUR_MS)
+case("maintain", "claimed long ago", lambda m: m.maintain(), "ready", [0, 0, 1],
+     lambda c: (c.drop("x", "claimed", "owners").set("cancelled", "x", 1).front("x").wake()),
+     "claim_timeout", claim_timeout=50 * HOUR_MS)

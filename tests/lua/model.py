@@ -1,0 +1,249 @@
+"""The job machine in plain Python, as it is meant: no ghosts, no wakes, lists of what is ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from phonon_kombu.store.keys import LEVELS
+from tests.lua.machine import Around
+from tests.lua.pictures import LISTS, Picture
+
+Time = float | Around
+
+
+@dataclass
+class Job:
+    """A job of the model. Times are scores, ms of the server's clock."""
+
+    id: str
+    item: str
+    level: int
+    state: str
+    published: Time
+    due: Time | None = None
+    deadline: Time | None = None
+    owner: str = ""
+    since: Time | None = None
+    failures: int | None = None
+    reason: str = ""
+
+
+def _rank(job: Job, time: Time | None) -> tuple[Any, str]:
+    assert isinstance(time, float)
+    return time, job.id
+
+
+class Model:
+    """What every operation does to the jobs of one queue.
+
+    A time that the model sets is :class:`Around` until :meth:`adopt` replaces it by what the
+    server wrote. `now` below is the earliest time at which the server may have been.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        #: The ready ones of each level, the next to take first.
+        self.lists: list[list[str]] = [[] for _ in range(LEVELS)]
+        self.publishes = self.finishes = 0
+        self.claim_timeout_ms = 0.0
+
+    def in_state(self, *states: str) -> list[Job]:
+        """All jobs in these states."""
+        return [job for job in self.jobs.values() if job.state in states]
+
+    # Moves ---------------------------------------------------------------------------------
+
+    def _ready(self, job: Job, front: bool = False) -> None:
+        job.state, job.due, job.owner, job.since = "ready", None, "", None
+        ready = self.lists[job.level]
+        ready.insert(0 if front else len(ready), job.id)
+
+    def _leave(self, job: Job) -> None:
+        if job.state == "ready":
+            self.lists[job.level].remove(job.id)
+        job.due, job.owner, job.since = None, "", None
+
+    def _delete(self, job: Job) -> None:
+        self._leave(job)
+        del self.jobs[job.id]
+
+    def _stall(self, job: Job, reason: str) -> None:
+        self._leave(job)
+        job.state, job.reason, job.failures = "stalled", reason, None
+
+    def _promote(self, now: float) -> int:
+        due = [job for job in self.in_state("scheduled") if _rank(job, job.due)[0] <= now]
+        for job in sorted(due, key=lambda job: _rank(job, job.due)):
+            self._ready(job)
+        return len(due)
+
+    # Operations ----------------------------------------------------------------------------
+
+    def put(
+        self, id: str, item: str, other_id: str, level: int, front: bool, delay_ms: int,
+        ttl_ms: int, now: Around,
+    ) -> str:  # fmt: skip
+        """The id taken, or EXISTS."""
+        for wanted in (id, other_id):
+            if not wanted:
+                break
+            job = self.jobs.get(wanted)
+            if job is None:
+                job = self.jobs[wanted] = Job(wanted, item, level, "", now)
+                job.deadline = now + ttl_ms if ttl_ms else None
+                self.publishes += 1
+                if delay_ms:
+                    job.state, job.due = "scheduled", now + delay_ms
+                else:
+                    self._ready(job, front)
+                return wanted
+            if job.item == item:
+                return wanted
+        return "EXISTS"
+
+    def claim(
+        self, owner: str, count: int, highest: bool, now: Around
+    ) -> list[tuple[str, str, int | None]]:
+        """The claimed: id, item, failures."""
+        self._promote(now.low)
+        taken = []
+        for ready in reversed(self.lists) if highest else self.lists:
+            while ready and len(taken) < count:
+                job = self.jobs[ready[0]]
+                if job.deadline is not None and _rank(job, job.deadline)[0] <= now.low:
+                    self._delete(job)
+                    continue
+                self._leave(job)
+                job.state, job.owner, job.since = "claimed", owner, now
+                taken.append((job.id, job.item, job.failures))
+        return taken
+
+    def _held(self, owner: str, ids: tuple[str, ...]) -> list[Job]:
+        jobs = [self.jobs[id] for id in dict.fromkeys(ids) if id in self.jobs]
+        return [j for j in jobs if j.state == "claimed" and (not owner or j.owner == owner)]
+
+    def finish(self, owner: str, ids: tuple[str, ...]) -> int:
+        """How many were finished."""
+        held = self._held(owner, ids)
+        for job in held:
+            self._delete(job)
+        self.finishes += len(held)
+        return len(held)
+
+    def cancel(
+        self, owner: str, ids: tuple[str, ...], mode: str, delay_ms: int, limit: int, now: Around
+    ) -> int:
+        """How many were given back; the first of `ids` will be the first in front."""
+        held = self._held(owner, ids)
+        for job in reversed(held):
+            if mode == "cancel":
+                job.failures = (job.failures or 0) + 1
+            elif mode == "restore":
+                job.failures = job.failures or 0
+            if mode == "cancel" and limit and job.failures is not None and job.failures >= limit:
+                self._stall(job, f"max_deliveries: failed {job.failures} times")
+            elif delay_ms:
+                self._leave(job)
+                job.state, job.due = "scheduled", now + delay_ms
+            else:
+                self._ready(job, front=True)
+        return len(held)
+
+    def recover(self, owner: str, mode: str, keep: tuple[str, ...], order: list[str]) -> int:
+        """How many were given back. Of jobs put in the same millisecond, either may come first:
+        `order` says which did."""
+        held = [j for j in self._held(owner, tuple(self.jobs)) if j.id not in keep]
+        places = {id: place for place, id in enumerate(order)}
+        held.sort(key=lambda j: (_rank(j, j.published)[0], places.get(j.id, -1)))
+        return self.cancel(owner, tuple(j.id for j in held), mode, 0, 0, Around(0, 0))
+
+    def stall(self, id: str, reason: str) -> str:
+        """The id, or NOTFOUND."""
+        job = self.jobs.get(id)
+        if job is None:
+            return "NOTFOUND"
+        if job.state != "stalled":
+            self._stall(job, reason)
+        return id
+
+    def retry(self, id: str, now: Around) -> str:
+        """The id, or NOTSTALLED."""
+        job = self.jobs.get(id)
+        if job is None or job.state != "stalled":
+            return "NOTSTALLED"
+        job.reason, job.published = "", now
+        self._ready(job)
+        return id
+
+    def retract(self, id: str) -> str:
+        """The id, or NOTFOUND."""
+        if id not in self.jobs:
+            return "NOTFOUND"
+        self._delete(self.jobs[id])
+        return id
+
+    def resolve(self, id: str, owner: str) -> str:
+        """The id, or NOTCLAIMED."""
+        return id if self.finish(owner, (id,)) else "NOTCLAIMED"
+
+    def purge(self, limit: int) -> list[int]:
+        """How many were deleted, whether more wait."""
+        waiting = [self.jobs[id] for ready in self.lists for id in ready]
+        waiting += sorted(self.in_state("scheduled"), key=lambda job: _rank(job, job.due))
+        for job in waiting[:limit]:
+            self._delete(job)
+        return [len(waiting[:limit]), int(len(waiting) > limit)]
+
+    def maintain(self, limit: int, now: Around) -> list[int]:
+        """Promoted, expired, timed out."""
+        promoted = self._promote(now.low)
+        mortal = [job for job in self.jobs.values() if job.deadline is not None]
+        mortal = [job for job in mortal if _rank(job, job.deadline)[0] <= now.low]
+        expired = 0
+        for job in sorted(mortal, key=lambda job: _rank(job, job.deadline))[:limit]:
+            if job.state in ("claimed", "stalled"):
+                job.deadline = None
+            else:
+                self._delete(job)
+                expired += 1
+        late: list[Job] = []
+        if self.claim_timeout_ms:
+            late = self.in_state("claimed")
+            end = now.low - self.claim_timeout_ms
+            late = [job for job in late if _rank(job, job.since)[0] <= end]
+            late = sorted(late, key=lambda job: _rank(job, job.since))[:limit]
+            self.cancel("", tuple(job.id for job in late), "cancel", 0, 0, now)
+        return [promoted, expired, len(late)]
+
+    # Against the server --------------------------------------------------------------------
+
+    def picture(self) -> Picture:
+        """All keys as they should be, without ghosts and wake."""
+        jobs = self.jobs.values()
+        parts: Picture = {
+            name: ready[::-1] for name, ready in zip(LISTS, self.lists, strict=True)
+        }
+        parts |= {
+            "items": {job.id: job.item for job in jobs},
+            "published": {job.id: job.published for job in jobs if job.state != "stalled"},
+            "scheduled": {job.id: job.due for job in jobs if job.state == "scheduled"},
+            "claimed": {job.id: job.since for job in jobs if job.state == "claimed"},
+            "owners": {job.id: job.owner for job in jobs if job.state == "claimed"},
+            "stalled": {job.id for job in jobs if job.state == "stalled"},
+            "reasons": {job.id: job.reason for job in jobs if job.state == "stalled"},
+            "cancelled": {job.id: job.failures for job in jobs if job.failures is not None},
+            "priorities": {job.id: job.level for job in jobs if job.level},
+            "deadlines": {job.id: job.deadline for job in jobs if job.deadline is not None},
+            "publishes": self.publishes,
+            "finishes": self.finishes,
+        }
+        return {name: value for name, value in parts.items() if value}
+
+    def adopt(self, picture: Picture) -> None:
+        """Take the times as the server wrote them."""
+        for job in self.jobs.values():
+            job.published = picture["published"].get(job.id, 0.0) if job.state != "stalled" else 0.0
+            job.due = picture.get("scheduled", {}).get(job.id)
+            job.since = picture.get("claimed", {}).get(job.id)
+            job.deadline = picture.get("deadlines", {}).get(job.id)

@@ -1,0 +1,125 @@
+"""Queues with a lifetime: their keys end together, or some job would be in no state."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lua.machine import HOUR_MS, Machine
+from tests.lua.pictures import check
+from tests.lua.test_order import claim_all
+from tests.servers import wait_for
+
+#: A lifetime is set key by key; the clock may go on a little meanwhile.
+SLACK_MS = 200
+
+
+def lifetimes(m: Machine) -> dict[str, int]:
+    """How long each existing key of the queue still lives, ms; -1: for ever."""
+    found = {key.decode(): m.client.pttl(key) for key in dict.fromkeys(m.keys.all)}
+    return {key: left for key, left in found.items() if left != -2}
+
+
+def age(m: Machine, ms: int) -> None:
+    """Let the keys live `ms` less."""
+    for key, left in lifetimes(m).items():
+        if left >= 0:
+            m.client.pexpire(key, left - ms)
+
+
+def declare(m: Machine, expires_ms: int = HOUR_MS) -> None:
+    """What a declaration does."""
+    m.configure(type="job", expires=expires_ms)
+    assert m.touch() == expires_ms
+
+
+def assert_end_together(m: Machine, within_ms: int) -> None:
+    """All keys end at one time, `within_ms` from now."""
+    left = lifetimes(m)
+    assert left
+    assert max(left.values()) - min(left.values()) <= SLACK_MS, left
+    assert within_ms - 10 * SLACK_MS <= min(left.values()) <= within_ms, left
+
+
+def test_a_queue_without_a_lifetime_lives_for_ever(machine: Machine) -> None:
+    machine.configure(type="job")
+    machine.put("x", delay_ms=5, ttl_ms=HOUR_MS)
+    assert machine.touch() == 0
+    assert set(lifetimes(machine).values()) == {-1}
+
+
+def test_a_put_into_a_new_queue_gives_its_keys_the_lifetime(machine: Machine) -> None:
+    declare(machine)
+    machine.put("x", level=3, ttl_ms=HOUR_MS)
+    machine.put("y", delay_ms=HOUR_MS)
+    assert_end_together(machine, HOUR_MS)
+
+
+@pytest.mark.parametrize("levels", [(0, 1), (1, 0), (9, 2)])
+def test_puts_on_other_levels_do_not_part_the_keys(
+    machine: Machine, levels: tuple[int, int]
+) -> None:
+    """A list that ended before the items would leave its jobs in no state."""
+    declare(machine)
+    machine.put("first", level=levels[0])
+    age(machine, HOUR_MS // 2)
+    machine.put("second", level=levels[1])
+    left = lifetimes(machine)
+    assert max(left.values()) - min(left.values()) <= SLACK_MS, left
+
+    age(machine, min(left.values()) - 1)
+    wait_for(lambda: not any(0 <= ms <= SLACK_MS for ms in lifetimes(machine).values()))
+
+    check(machine.picture())
+
+
+def test_touch_gives_all_keys_a_new_lifetime(machine: Machine) -> None:
+    declare(machine)
+    for n in range(10):
+        machine.put(f"j{n}", level=n, delay_ms=HOUR_MS if n == 7 else "", ttl_ms=HOUR_MS)
+    machine.claim("A", 3)
+    machine.cancel("A", "j1")
+    machine.stall("j5")
+    machine.stall("j0")
+    machine.finish("A", "j2")
+    assert -1 in lifetimes(machine).values()
+
+    assert machine.touch() == HOUR_MS
+
+    assert_end_together(machine, HOUR_MS)
+    age(machine, HOUR_MS // 2)
+    machine.touch()
+    assert_end_together(machine, HOUR_MS)
+
+
+def test_a_queue_that_ended_is_empty(machine: Machine) -> None:
+    declare(machine, 150)
+    for n in range(10):
+        machine.put(f"j{n}", level=n)
+    machine.stall("j3")
+    machine.claim()
+    machine.touch()
+
+    wait_for(lambda: not lifetimes(machine), 10, message="keys were left behind")
+
+    assert machine.stats() == [0, 0, 0, 0, 0, 0, -1, 0]
+    machine.put("j3")
+    assert claim_all(machine) == ["j3"]
+
+
+def test_a_queue_declared_again_without_a_lifetime_lives_on(machine: Machine) -> None:
+    """What was put before must not vanish either."""
+    declare(machine)
+    machine.put("before", level=4)
+
+    machine.client.hdel(machine.keys.config, "expires")
+    assert machine.touch() == 0
+    machine.put("after")
+
+    assert set(lifetimes(machine).values()) == {-1}
+
+
+def test_a_queue_declared_again_with_another_lifetime(machine: Machine) -> None:
+    declare(machine)
+    machine.put("x", level=4)
+    declare(machine, 5 * HOUR_MS)
+    assert_end_together(machine, 5 * HOUR_MS)
