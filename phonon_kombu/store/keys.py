@@ -91,6 +91,29 @@ class ExchangeKeys:
         self.version = f"{prefix}exchange.version:{{{exchange}}}".encode()
 
 
+class NodeKeys:
+    """The keys about the processes that share a database, and those of one of them."""
+
+    __slots__ = ("beats", "presence", "about", "dying", "lock", "_prefix")
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        for part in ("beats", "presence", "about", "dying", "lock"):
+            setattr(self, part, f"{prefix}node.{part}:{{nodes}}".encode())
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, part: str) -> bytes: ...
+
+    def mail(self, node: str) -> bytes:
+        """ZSET on which the only node waits, until another one joins and leaves a word."""
+        return f"{self._prefix}node.mail.{node}:{{nodes}}".encode()
+
+    def held(self, node: str) -> bytes:
+        """SET of the queues of which `node` has ever claimed jobs."""
+        return f"{self._prefix}node.held.{node}:{{nodes}}".encode()
+
+
 def layout_key(prefix: str = "") -> bytes:
     """Key that holds the version of this key layout."""
     return f"{prefix}phonon.layout".encode()

@@ -102,9 +102,7 @@ class Job(Claims, Results, Upkeep):
             contents = b"" if item is None else self._in(item)
             keep_ms = milliseconds("timeout", timeout, above=True)
             resolve = self._script("job/resolve", result=self.keys.result(id))
-            self._end(
-                resolve, (ident, owner, contents, keep_ms, self.finish_channel), ident, force
-            )
+            self._end(resolve, (ident, owner, contents, keep_ms, self.finish_channel), ident, force)
         else:
             self._end(self._script("job/finish"), (owner, ident), ident, force)
 

@@ -53,9 +53,9 @@ def _refused(word: str) -> Cell:
     return Cell((), (word,))
 
 
-def _taken(state: str) -> Cell:
+def _taken(state: str, *refusals: str) -> Cell:
     return Cell(
-        (state,), ("EXISTS", "UNBOUND"), "the same item again: nothing happens; another: refused"
+        (state,), ("EXISTS", *refusals), "the same item again: nothing happens; another: refused"
     )
 
 
@@ -65,6 +65,14 @@ GRID = {
         "add a job",
         {
             ABSENT: Cell((READY, SCHEDULED), ("UNBOUND",), "scheduled with a delay"),
+            **{state: _taken(state, "UNBOUND") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+        },
+    ),
+    "append": Operation(
+        "job/append",
+        "add a job behind all others of level 0",
+        {
+            ABSENT: Cell((READY,)),
             **{state: _taken(state) for state in (READY, SCHEDULED, CLAIMED, STALLED)},
         },
     ),

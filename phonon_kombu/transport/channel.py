@@ -121,7 +121,8 @@ class Channel(Publishing):
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Take one message, None if there is none."""
         claim = load("job/claim").prepare(self.keys(queue))
-        self.waiter.claimed_queues.add(queue)
+        if queue not in self.waiter.claimed_queues:
+            self.hold(queue)
         while True:
             try:
                 reply, *_ = self.link.send(

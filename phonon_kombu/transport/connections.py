@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from functools import partial
 from typing import Any
 
 import redis
@@ -17,6 +17,14 @@ from . import orphans
 
 #: Bytes read from the polling socket at once: a whole claim of messages.
 READ_BYTES = 262144
+
+
+def acquire_from(pool: Any) -> Any:
+    """A connection of `pool`, kept out of it until released."""
+    try:
+        return pool.get_connection()
+    except TypeError:  # redis-py before 5.3 wants to know for what
+        return pool.get_connection("_")
 
 
 class Connections(stock.Channel):
@@ -38,15 +46,19 @@ class Connections(stock.Channel):
     @cached_property
     def link(self) -> Link:
         """The connection for all commands that are answered at once."""
-        return Link(functools.partial(self.acquire_connection, None), lambda connection: None)
+        return Link(partial(self.acquire_connection, None), lambda connection: None)
+
+    def lasting_link(self) -> Link:
+        """A link of its own, which lives on when this channel is closed."""
+        # A Sentinel pool is tied to a manager that the channel closes with itself: not this one.
+        manager: Any = self._sentinel_manager
+        pool = self._get_pool()
+        self._sentinel_manager = manager
+        return Link(partial(acquire_from, pool), pool.release)
 
     def acquire_connection(self, pool: Any) -> Any:
         """A connection of `pool` (None: the plain one), kept out of it until released."""
-        pool = self.pool if pool is None else pool
-        try:
-            return pool.get_connection()
-        except TypeError:  # redis-py before 5.3 wants to know for what
-            return pool.get_connection("_")
+        return acquire_from(self.pool if pool is None else pool)
 
     def check_server(self) -> None:
         """Once per connection: is this a server, and are these data, that we can work with?

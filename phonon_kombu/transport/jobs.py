@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from ..errors import MalformedItem, NotFound
+from ..phonon import heart
 from ..phonon.node import new_owner
+from ..phonon.recovery import recover
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import QueueKeys, queue_keys
 from ..store.scripts import load
@@ -27,14 +30,18 @@ class Jobs(Connections):
     polling_interval: float | None = None
     priority_order = "lowest_first"
     hash_tags = True
+    node_ttl = heart.Settings.node_ttl
+    presence_grace = heart.Settings.presence_grace
+    heartbeat_interval = heart.Settings.heartbeat_interval
 
     #: Default for `polling_interval`, seconds.
-    POLLING_INTERVAL_SECONDS = 2.0
+    POLLING_INTERVAL_SECONDS = 4.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.owner = new_owner()
         self.outbox = Outbox(keeper)
         self.claims_lost = False
+        self.heart: heart.Heart | None = None
         self._receivers: dict[str, tuple[Any, bool]] = {}
         self._touched_at = 0.0
         super().__init__(*args, **kwargs)
@@ -144,6 +151,7 @@ class Jobs(Connections):
         self.owner = new_owner()
         self.outbox = Outbox(keeper)
         self.claims_lost = False
+        self.heart = None
         if self._qos is not None:
             self._qos._delivered.clear()
         waiter = self.__dict__.get("waiter")
@@ -190,14 +198,7 @@ class Jobs(Connections):
             known.setdefault(queue, []).append(job_id)
         self.flush()
         for queue in list(self.waiter.claimed_queues):
-            orphans.recover(
-                self.link,
-                queue,
-                self.owner,
-                self.global_keyprefix,
-                self.hash_tags,
-                tuple(known.get(queue, ())),
-            )
+            recover(self.link, self.keys(queue), self.owner, b"restore", known.get(queue, ()))
         self.claims_lost = False
 
     def rewake(self, queues: Sequence[str]) -> None:
@@ -212,6 +213,22 @@ class Jobs(Connections):
         except CONNECTION_ERRORS as error:
             logger.debug("rewake: %r", error)  # the others poll
 
+    def hold(self, queue: str) -> None:
+        """Before the first claim from `queue`: this process must be known to hold of it, so that
+        the living can give back what it held when it dies."""
+        if self.heart is None:
+            self.heart = heart.join(self.server_identity, self._make_heart)
+        self.heart.hold(queue, self.link)
+        self.waiter.claimed_queues.add(queue)
+
+    def _make_heart(self) -> heart.Heart:
+        return heart.Heart(
+            self.lasting_link(),
+            self.global_keyprefix,
+            partial(queue_keys, prefix=self.global_keyprefix, hash_tags=self.hash_tags),
+            heart.Settings(self.node_ttl, self.presence_grace, self.heartbeat_interval),
+        )
+
     def leave(self) -> None:
         """The end: acknowledge, give back; note for later what the server does not hear."""
         try:
@@ -219,6 +236,10 @@ class Jobs(Connections):
             self.recover_lost()
         except Exception as error:
             logger.debug("closing a channel: %r", error)
+        if self.heart is not None and not (len(self.outbox) or self.claims_lost):
+            held = orphans.pending(self.server_identity)
+            heart.leave(self.server_identity, self.heart, goodbye=not held)
+            self.heart = None
         if (len(self.outbox) or self.claims_lost) and self.waiter.claimed_queues:
             orphans.note(
                 self.server_identity,

@@ -9,7 +9,14 @@ from typing import Any
 from ..errors import ConfigurationError
 
 #: Options of this transport, beside those of kombu's Redis transport.
-OURS = ("priority_order", "polling_interval", "hash_tags")
+OURS = (
+    "priority_order",
+    "polling_interval",
+    "hash_tags",
+    "node_ttl",
+    "presence_grace",
+    "heartbeat_interval",
+)
 
 #: Options that kombu's Connection and Celery read themselves, or that stock's transport reads
 #: from the options without listing them.
@@ -48,7 +55,8 @@ ELSEWHERE = frozenset(
     )
 )
 
-NUMBERS = frozenset(
+SECONDS = frozenset(("node_ttl", "presence_grace", "heartbeat_interval"))
+NUMBERS = SECONDS | frozenset(
     ("socket_timeout", "socket_connect_timeout", "health_check_interval", "max_connections")
 )
 
@@ -78,6 +86,16 @@ def check(given: Mapping[str, Any], known: Iterable[str]) -> None:
         value = given[name]
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ConfigurationError(f"transport option {name}={value!r}: it must be a number")
+    for name in SECONDS & given.keys():
+        if given[name] is None or given[name] <= 0:
+            raise ConfigurationError(
+                f"transport option {name}={given[name]!r}: it must be a positive number of seconds"
+            )
+    if given.get("heartbeat_interval", 15) * 2 > given.get("node_ttl", 60):
+        raise ConfigurationError(
+            "transport option heartbeat_interval must be at most half of node_ttl: one late beat "
+            "is no death"
+        )
     interval = given.get("polling_interval")
     if interval is not None and not (isinstance(interval, int | float) and interval > 0):
         raise ConfigurationError(

@@ -13,6 +13,7 @@ import os
 import threading
 from typing import NamedTuple
 
+from ..phonon.recovery import recover
 from ..store.client import CONNECTION_ERRORS, Link
 from ..store.keys import queue_keys
 from ..store.scripts import load
@@ -63,7 +64,12 @@ def settle(server: tuple[object, ...], link: Link) -> None:
                 keys = queue_keys(queue, orphan.prefix, orphan.hash_tags)
                 link.run(load("job/finish").prepare(keys), (orphan.owner, *ids))
             given = sum(
-                recover(link, queue, orphan.owner, orphan.prefix, orphan.hash_tags)
+                recover(
+                    link,
+                    queue_keys(queue, orphan.prefix, orphan.hash_tags),
+                    orphan.owner,
+                    b"restore",
+                )
                 for queue in orphan.queues
             )
         except CONNECTION_ERRORS:
@@ -75,19 +81,6 @@ def settle(server: tuple[object, ...], link: Link) -> None:
             logger.info("Gave back %d message(s) of a connection that was lost", given)
 
 
-def recover(
-    link: Link,
-    queue: str,
-    owner: bytes,
-    prefix: str,
-    hash_tags: bool,
-    keep: tuple[bytes, ...] = (),
-) -> int:
-    """Give back what `owner` holds in `queue`, in slices, but for the ids in `keep`."""
-    prepared = load("job/recover").prepare(queue_keys(queue, prefix, hash_tags))
-    cursor, given = b"0", 0
-    while True:
-        cursor, count = link.run(prepared, (owner, cursor, b"restore", *keep))
-        given += int(count)
-        if cursor in (b"0", "0"):
-            return given
+def pending(server: tuple[object, ...]) -> bool:
+    """Whether anything is noted for `server`."""
+    return bool(_orphans.get(server))

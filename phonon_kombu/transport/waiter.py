@@ -196,7 +196,8 @@ class Waiter(Conversation):
             credit = 1
         for queue, count in channel.share(list(self.hot), credit):
             claim = self._prepared(queue)[0]
-            self.claimed_queues.add(queue)
+            if queue not in self.claimed_queues:
+                channel.hold(queue)
             calls.append(
                 (
                     (claim, (channel.owner, b"%d" % count, channel.order)),

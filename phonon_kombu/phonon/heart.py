@@ -1,0 +1,308 @@
+"""The heartbeat of this process: a thread and a connection of its own for each database.
+
+It beats while the process holds claims, however long a task keeps the main thread. Between beats
+it sleeps on its socket, so that it notices a lost connection at once and shows itself again. One
+heart among all that share a database is elected, for a moment at a time, to judge the others and
+to recover what the dead held (:mod:`.recovery`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from ..errors import PhononError
+from ..store.client import CONNECTION_ERRORS, SILENCE_SECONDS, Link
+from ..store.keys import NodeKeys, QueueKeys
+from ..store.scripts import load, pack_command
+from .node import node_id
+from .recovery import Judge, finish_recovery
+
+logger = logging.getLogger("phonon_kombu.phonon")
+
+#: Seconds between two looks of the elected heart at the others.
+LOOK_SECONDS = 0.7
+
+#: How long an election holds, milliseconds. It is renewed at every look.
+ELECTION_MS = 2000
+
+#: Seconds until a lost connection is tried again.
+RETRY_SECONDS = 0.5
+
+#: What may go wrong with a beat and go away again.
+PASSING_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, RedisError, PhononError)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How liveness is judged. All in seconds."""
+
+    node_ttl: float = 60.0
+    presence_grace: float = 2.5
+    heartbeat_interval: float = 15.0
+
+
+class Heart:
+    """Beats for this process at one database.
+
+    Arguments:
+        link: a connection of the heart's own.
+        prefix: the global key prefix.
+        keys_of: queue name -> its keys.
+    """
+
+    def __init__(
+        self, link: Link, prefix: str, keys_of: Callable[[str], QueueKeys], settings: Settings
+    ) -> None:
+        self.node = node_id()
+        self.keys = NodeKeys(prefix)
+        self.users = 0
+        self._link = link
+        self._keys_of = keys_of
+        self._settings = settings
+        self._judge = Judge(self.keys, settings.node_ttl, settings.presence_grace)
+        self._presence = b""
+        self._connection: Any = None
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+        self._wakeup_r, self._wakeup_w = socket.socketpair()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._beat_at = 0.0
+        self.elected = False
+
+    def start(self) -> None:
+        """Join, then beat. Raises what the first beat raises."""
+        self._beat(joining=True)
+        self._greet()
+        self._thread = threading.Thread(target=self._run, name="phonon-heart", daemon=True)
+        self._thread.start()
+
+    def hold(self, queue: str, link: Link) -> None:
+        """Note, before the first claim, that this node may hold jobs of `queue`.
+
+        `link` is the caller's connection; ours may be waiting.
+        """
+        with self._lock:
+            if queue not in self._held:
+                link.command(b"SADD", self.keys.held(self.node), queue.encode())
+                self._held.add(queue)
+
+    def stop(self, goodbye: bool) -> None:
+        """Stop beating. With `goodbye` nothing is held any more and nobody needs to look."""
+        self._ended.set()
+        self._wakeup_w.send(b"x")
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=2)
+        try:
+            if goodbye:
+                self._link.close()
+                calls: list[Any] = [
+                    (
+                        load("node/part").prepare(self.keys, held=self.keys.held(self.node)),
+                        (self.node.encode(),),
+                    )
+                ]
+                if self.elected:
+                    calls.append((load("lock/release").prepare(self.keys), (self.node.encode(),)))
+                self._link.send(calls)
+        except PASSING_ERRORS as error:
+            logger.debug("goodbye: %r", error)
+        finally:
+            self._link.close()
+            self._wakeup_r.close()
+            self._wakeup_w.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent's socket must not be kept open by us."""
+        self._ended.set()
+        self._link.after_fork()
+        self._wakeup_r.close()
+        self._wakeup_w.close()
+
+    # The thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        others = True
+        while not self._ended.is_set():
+            try:
+                if self._lost():
+                    self._link.close()
+                if (
+                    self._link.connection() is not self._connection
+                    or monotonic() - self._beat_at >= self._settings.heartbeat_interval
+                ):
+                    nodes, dying = self._beat()
+                    others = nodes > 1 or dying > 0
+                if others:
+                    self._maintain()
+                    self._sleep(LOOK_SECONDS)
+                else:
+                    others = self._await_mail(self._settings.heartbeat_interval)
+            except PASSING_ERRORS as error:
+                if self._ended.is_set():
+                    return
+                logger.debug("heartbeat: %r", error)
+                self._link.close()
+                self._connection = None
+                others = True
+                self._ended.wait(RETRY_SECONDS)
+
+    def _sleep(self, seconds: float) -> bool:
+        """Sleep until something happens on our socket, or it is time; whether something has."""
+        sock = getattr(self._connection, "_sock", None)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wakeup_r, selectors.EVENT_READ)
+            if sock is not None:
+                selector.register(sock, selectors.EVENT_READ)
+            return any(key.fileobj is sock for key, _ in selector.select(seconds))
+
+    def _await_mail(self, seconds: float) -> bool:
+        """Alone there is nobody to look after: block until another node joins, or it is time.
+
+        Returns whether one has joined.
+        """
+        self._connection.send_packed_command(
+            (pack_command(b"BZPOPMIN", self.keys.mail(self.node), b"%g" % seconds),)
+        )
+        if self._sleep(seconds + SILENCE_SECONDS):
+            return self._connection.read_response() is not None
+        self._link.close()
+        return True
+
+    def _greet(self) -> None:
+        """Tell the others that they are not alone."""
+        nodes = self._link.command(b"ZRANGE", self.keys.beats, b"0", b"-1")
+        calls: list[Any] = []
+        for node in nodes:
+            if node != self.node.encode():
+                mail = self.keys.mail(node.decode())
+                calls += [(b"ZADD", mail, b"0", b"w"), (b"PEXPIRE", mail, b"60000")]
+        if calls:
+            self._link.send(calls)
+
+    def _lost(self) -> bool:
+        """Whether the server has closed the connection."""
+        sock = getattr(self._connection, "_sock", None)
+        if sock is None:
+            return self._connection is not None
+        try:
+            return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
+        except (BlockingIOError, ValueError):
+            return False
+        except OSError:
+            return True
+
+    def _beat(self, joining: bool = False) -> tuple[int, int]:
+        connection = self._link.connection()
+        presence = about = b""
+        if connection is not self._connection:
+            presence, about = self._introduce(), self._about()
+        nodes, dying = self._say(presence, about, joining)
+        if nodes == 0:
+            self._risen(presence or self._presence, about or self._about())
+            nodes = 1
+        self._connection = connection
+        self._presence = presence or self._presence
+        self._beat_at = monotonic()
+        return nodes, dying
+
+    def _say(self, presence: bytes, about: bytes, joining: bool) -> tuple[int, int]:
+        nodes, dying = self._link.run(
+            load("node/beat").prepare(self.keys),
+            (self.node.encode(), presence, about, b"1" if joining else b"0"),
+        )
+        return int(nodes), int(dying)
+
+    def _risen(self, presence: bytes, about: bytes) -> None:
+        """We were declared dead, frozen or cut off as we were, and come back.
+
+        What we held then is given away; we see that it is all, and join again.
+        """
+        logger.warning("This process was taken for dead; its claims have been given to others")
+        finish_recovery(self._link, self.node, self.keys, self._keys_of)
+        for queue in list(self._held):
+            self._link.command(b"SADD", self.keys.held(self.node), queue.encode())
+        self._say(presence, about, True)
+        self._greet()
+
+    def _introduce(self) -> bytes:
+        """Which connection shows that we live: ``<run id of the server>:<client id>``."""
+        client, info = self._link.send(
+            ((b"CLIENT", b"ID"), (b"INFO", b"server")), raise_first=False
+        )
+        if isinstance(client, Exception) or isinstance(info, Exception):
+            return b""
+        text = info.decode() if isinstance(info, bytes) else str(info)
+        run_id = next(
+            (line.partition(":")[2] for line in text.splitlines() if line.startswith("run_id:")),
+            "",
+        )
+        return f"{run_id}:{int(client)}".encode()
+
+    def _about(self) -> bytes:
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "since": round(time(), 3)}
+        return json.dumps(about).encode()
+
+    # Looking after the others --------------------------------------------------------------
+
+    def _maintain(self) -> None:
+        token = self.node.encode()
+        self.elected = bool(
+            self._link.run(load("lock/acquire").prepare(self.keys), (token, b"%d" % ELECTION_MS))
+        )
+        if not self.elected:
+            return
+        for node in self._judge.verdicts(self._link, self._presence):
+            if node == self.node:
+                continue
+            given = finish_recovery(self._link, node, self.keys, self._keys_of)
+            logger.warning("Node %s is dead: gave back %d job(s) that it held", node, given)
+
+
+_hearts: dict[tuple[Any, ...], Heart] = {}
+_hearts_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _hearts_lock
+    _hearts_lock = threading.Lock()
+    for heart in _hearts.values():
+        heart.after_fork()
+    _hearts.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def join(server: tuple[Any, ...], make: Callable[[], Heart]) -> Heart:
+    """The heart of this process at `server`, started by the first who needs it."""
+    with _hearts_lock:
+        heart = _hearts.get(server)
+        if heart is None:
+            heart = make()
+            heart.start()
+            _hearts[server] = heart
+        heart.users += 1
+        return heart
+
+
+def leave(server: tuple[Any, ...], heart: Heart, goodbye: bool) -> None:
+    """The counterpart of :func:`join`; the last one out says goodbye, if nothing is held."""
+    with _hearts_lock:
+        heart.users -= 1
+        if heart.users > 0 or _hearts.get(server) is not heart:
+            return
+        del _hearts[server]
+    heart.stop(goodbye)

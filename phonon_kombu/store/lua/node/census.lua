@@ -1,0 +1,11 @@
+--[[ node/census: who beats, who is overdue, who is still to be recovered.
+KEYS    1 beats ZSET   2 presence HASH   3 dying SET
+ARGV    1 ttl_ms
+RETURNS nodes whose last beat is older than ttl_ms, presence of all as field, value, ..., nodes
+        being recovered   ERRORS none   COST O(nodes) ]]
+--- @include now
+return {
+  redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now() - ARGV[1], 'LIMIT', 0, 100),
+  redis.call('HGETALL', KEYS[2]),
+  redis.call('SMEMBERS', KEYS[3]),
+}
