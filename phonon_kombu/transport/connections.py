@@ -31,6 +31,7 @@ class Connections(stock.Channel):
     """What a channel talks through. Part of :class:`~.channel.Channel`."""
 
     socket_connect_timeout: float | None = 10.0
+    _sentinel_manager: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -46,12 +47,16 @@ class Connections(stock.Channel):
     @cached_property
     def link(self) -> Link:
         """The connection for all commands that are answered at once."""
-        return Link(partial(self.acquire_connection, None), lambda connection: None)
+        return Link(partial(self.acquire_connection, None), self._release_connection)
+
+    def _release_connection(self, connection: Any) -> None:
+        if self._pool is not None:
+            self._pool.release(connection)
 
     def lasting_link(self) -> Link:
         """A link of its own, which lives on when this channel is closed."""
         # A Sentinel pool is tied to a manager that the channel closes with itself: not this one.
-        manager: Any = self._sentinel_manager
+        manager = self._sentinel_manager
         pool = self._get_pool()
         self._sentinel_manager = manager
         return Link(partial(acquire_from, pool), pool.release)

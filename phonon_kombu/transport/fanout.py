@@ -35,7 +35,7 @@ class Fanout(Connections):
             for topic in self._topics(exchange, routing_key)
         ]
         if batch is None:
-            self.link.send(calls)
+            self.link.send(calls, repeat=True)
         else:
             for call in calls:
                 batch.add(call)

@@ -10,6 +10,7 @@ queue, never misses a right one, and costs no round trip while nothing changes.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Any, NamedTuple
 
 from ..store.client import Link
@@ -18,6 +19,12 @@ from ..store.scripts import load
 
 #: Separates the parts of a binding (the same as in kombu's Redis transport).
 SEP = "\x06\x16"
+
+
+#: A table with more bindings than this is looked through for dead ones, at times, in slices.
+SWEEP_ABOVE = 50
+SWEEP_SECONDS = 30.0
+SWEEP_SLICE = 200
 
 
 class Table(NamedTuple):
@@ -40,6 +47,7 @@ class Router:
         self._prefix = prefix
         self._hash_tags = hash_tags
         self._tables: dict[str, Table] = {}
+        self._swept_at: dict[str, float] = {}
 
     def table(self, exchange: str, fresh: bool = False) -> Table:
         """Bindings of `exchange`; from Redis at the first time, or if `fresh`."""
@@ -51,8 +59,25 @@ class Router:
                 ((b"GET", keys.version), (b"SMEMBERS", keys.bindings)), repeat=True
             )
             rows = [_row(member) for member in members]
+            if len(rows) > SWEEP_ABOVE:
+                rows = self._swept(exchange, rows)
             known = self._tables[exchange] = Table(version, rows)
         return known
+
+    def _swept(self, exchange: str, rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+        """Drop the bindings of queues that have expired, as those for replies do when their
+        owner died; a slice of them, the oldest cannot be told."""
+        now = monotonic()
+        if now - self._swept_at.get(exchange, 0.0) < SWEEP_SECONDS:
+            return rows
+        self._swept_at[exchange] = now
+        part = rows[:SWEEP_SLICE]
+        there = self._link.send([(b"EXISTS", self._queue(row[2]).config) for row in part])
+        for row, exists in zip(part, there, strict=True):
+            if not exists:
+                self.unbind(exchange, *row)
+                rows.remove(row)
+        return rows
 
     def version_question(self, exchange: str) -> tuple[bytes, ...]:
         """The command whose reply :meth:`is_current` judges."""
