@@ -103,9 +103,8 @@ class Claims(Base):
     def _claim_once(self, hand: Hand) -> list[Any]:
         self._settle(hand)
         hand.in_doubt = True
-        reply: list[Any] = self._link.send(((self._script("job/claim"), (hand.owner, b"1", b"")),))[
-            0
-        ]
+        claim = (self._script("job/claim"), (hand.owner, b"1", b""))
+        reply: list[Any] = self._link.send((claim,))[0]
         if len(reply) > 2:
             hand.ids.add(reply[2])
         hand.in_doubt = False

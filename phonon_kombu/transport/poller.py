@@ -116,12 +116,11 @@ class Poller(stock.MultiChannelPoller):
     def on_poll_start(self) -> None:
         """Before every poll: hand over what could not be before, send what is to be sent."""
         loop = self._loop
-        call_later = loop.call_later if loop is not None else None
         for channel in list(self._channels):
             waiter = channel.waiter
             if loop is not None and waiter.buffer:
                 waiter.deliver()
-            waiter.step(call_later)
+            waiter.step(may_linger=loop is not None)
             if channel.active_fanout_queues:
                 self._register_LISTEN(channel)
         if loop is not None:
@@ -142,6 +141,7 @@ class Poller(stock.MultiChannelPoller):
         channel.waiter.on_readable()
         if self._loop is not None:
             channel.waiter.deliver()
+            channel.waiter.limit_linger(self._loop.call_later)
 
     def handle_event(self, fileno: int, event: int) -> Any:
         # An error on a socket is read like a message: the reading tells which error it is.

@@ -64,7 +64,7 @@ class Waiter(Conversation):
         self._due_at: float | None = None
         self._due_queues: set[str] = set()
         self._looked_at = self._claimed_at = 0.0
-        self._lingering: Any = None
+        self._lingering = False
         self._wake: str | None = None
 
     # What the poller and the channel ask ---------------------------------------------------
@@ -86,11 +86,11 @@ class Waiter(Conversation):
             self.buffer = deque(entry for entry in self.buffer if entry[0] != queue)
             self._release(mine)
 
-    def step(self, call_later: Callable[[float, Callable[[], None]], Any] | None = None) -> None:
+    def step(self, may_linger: bool = False) -> None:
         """Send the next command if there is any to send.
 
-        With `call_later`, that of an event loop, a busy consumer lingers a moment to claim for
-        more credit at once; without it somebody waits for a message now.
+        With `may_linger` a busy consumer lets a moment pass to claim for more credit at once;
+        without it somebody waits for a message now.
         """
         if self._outstanding or monotonic() < self._hold_until:
             return
@@ -116,10 +116,8 @@ class Waiter(Conversation):
             self._due_at = None
         if not self.hot:
             self._wait(queues, now)
-        elif call_later is None or self._ripe(credit, now):
-            self._claim(queues, credit, now, call_later is None)
-        elif self._lingering is None:
-            self._lingering = call_later(LINGER_SECONDS, self._stop_lingering)
+        elif not may_linger or self._ripe(credit, now):
+            self._claim(queues, credit, now, not may_linger)
 
     def credit(self) -> int:
         """How many jobs may be claimed now."""
@@ -134,16 +132,28 @@ class Waiter(Conversation):
         return int(min(most, count - len(qos._delivered) - len(self.buffer)))
 
     def _ripe(self, credit: int, now: float) -> bool:
-        count = self.channel.qos.prefetch_count
+        qos = self.channel.qos
+        count = qos.prefetch_count
         return (
             not count
+            or "can_consume" in qos.__dict__
             or credit * 2 >= count
             or credit == count
             or now - self._claimed_at >= LINGER_SECONDS
         )
 
+    def limit_linger(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
+        """See that the event loop comes by when the moment has passed.
+
+        To be called while the loop handles its events: a timer that is added in a tick does not
+        shorten the sleep that follows.
+        """
+        if not self._lingering:
+            self._lingering = True
+            call_later(LINGER_SECONDS, self._stop_lingering)
+
     def _stop_lingering(self) -> None:
-        self._lingering = None
+        self._lingering = False
 
     # Handing over --------------------------------------------------------------------------
 
@@ -331,7 +341,8 @@ class Waiter(Conversation):
         """In a forked child: the parent's claims are not ours."""
         self.buffer.clear()
         self._fresh, self._acking = [], []
-        self._wake = self._lingering = None
+        self._wake = None
+        self._lingering = False
         self.claimed_queues = set()
         self.hot = dict.fromkeys(self.channel.active_queues)
         self.drop_socket()

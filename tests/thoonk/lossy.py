@@ -25,6 +25,8 @@ class LossyLine:
         self.lost = 0
         #: How many writes of clients came through.
         self.requests = 0
+        #: How many of them were waits.
+        self.waits = 0
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -70,8 +72,9 @@ class LossyLine:
                     if self._before:
                         break
                     losing.set()
-                self.requests += 1
                 far.sendall(data)
+                self.requests += 1
+                self.waits += b"BZPOPMIN" in data
         self._end(near, far)
         self._pairs.discard((near, far))
 

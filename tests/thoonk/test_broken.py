@@ -133,9 +133,7 @@ def test_the_reply_to_an_operator_is_lost(
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_the_reply_to_a_put_is_lost(
-    far_job: Job, line: LossyLine, job: Job, before: bool
-) -> None:
+def test_the_reply_to_a_put_is_lost(far_job: Job, line: LossyLine, job: Job, before: bool) -> None:
     """It is put once."""
     line.lose(sha("job/put"), before=before)
     made = far_job.put("item")

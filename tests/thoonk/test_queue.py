@@ -31,9 +31,7 @@ def test_a_taken_item_is_gone(queue: Queue, redis_client: redis.Redis) -> None:
     ) == {b"feed.publishes:{items}", b"feed.config:{items}"}
 
 
-def test_each_item_has_one_taker(
-    url: str, processes: ProcessPoolExecutor, thoonk: Thoonk
-) -> None:
+def test_each_item_has_one_taker(url: str, processes: ProcessPoolExecutor, thoonk: Thoonk) -> None:
     """Two processes put, two take."""
     count = 500
     putting = [processes.submit(peers.put_items, url, "items", n, count) for n in "ab"]

@@ -73,9 +73,7 @@ def test_tls() -> None:
         assert works(Thoonk(f"{url}?ssl_ca_certs={authority}"))
         assert works(Thoonk(f"{url}?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={authority}"))
         assert works(Thoonk(f"{url}?ssl_cert_reqs=none"))
-        assert works(
-            Thoonk(client=redis.Redis(port=server.port, ssl=True, ssl_ca_certs=authority))
-        )
+        assert works(Thoonk(client=redis.Redis(port=server.port, ssl=True, ssl_ca_certs=authority)))
         with pytest.raises(redis.ConnectionError, match=r"[Cc]ertificate|CERTIFICATE"):
             works(Thoonk(url))
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from phonon_kombu.thoonk import Empty, Thoonk, base
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_for
 
 from . import peers
 from .lossy import LossyLine
@@ -98,26 +98,52 @@ def test_an_item_that_a_foreign_client_puts_is_found_within_a_second(
     assert found and found[0] - put_at < base.POLL_SECONDS + 1
 
 
+@pytest.mark.parametrize("kind", ["job", "queue"])
 def test_a_burst_wakes_all_who_are_needed(
-    thoonk: Thoonk, other: Thoonk, monkeypatch: pytest.MonkeyPatch
+    thoonk: Thoonk, far: Thoonk, line: LossyLine, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Each of ten waiting threads gets one of ten jobs, without a look for itself."""
     monkeypatch.setattr(base, "POLL_SECONDS", 60)
-    job = thoonk.job("feed")
-    claimed: list[str] = []
-
-    def wait() -> None:
-        claimed.append(job.get(timeout=20).item)
-
-    threads = [threading.Thread(target=wait) for _ in range(10)]
+    feed: Any = getattr(far, kind)("feed")
+    found: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(feed.get(timeout=20))) for _ in range(10)
+    ]
     for thread in threads:
         thread.start()
-    threads[0].join(0.2)
+    wait_for(lambda: line.waits == 10, 10)
     for number in range(10):
-        other.job("feed").put(str(number))
+        getattr(thoonk, kind)("feed").put(str(number))
     for thread in threads:
         thread.join(20)
-    assert sorted(claimed) == [str(number) for number in range(10)]
+    items = [entry.item if kind == "job" else entry for entry in found]
+    assert sorted(items) == [str(number) for number in range(10)]
+
+
+@pytest.mark.parametrize("kind", ["job", "queue"])
+def test_whoever_takes_one_wakes_another_for_the_rest(
+    thoonk: Thoonk,
+    far: Thoonk,
+    line: LossyLine,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    """Several puts leave one wake."""
+    monkeypatch.setattr(base, "POLL_SECONDS", 60)
+    feed: Any = getattr(far, kind)("feed")
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(feed.get(timeout=20)))
+    waiting.start()
+    wait_for(lambda: line.waits == 1, 10)
+    with redis_client.pipeline() as pipe:
+        pipe.hset("feed.items:{feed}", mapping={"a": "item a", "b": "item b"})
+        pipe.lpush("feed.ids:{feed}", "a", "b")
+        pipe.execute()
+    taken = getattr(thoonk, kind)("feed").get(timeout=0)
+    waiting.join(10)
+    items = [entry.item if kind == "job" else entry for entry in (taken, *found)]
+    assert items == ["item a", "item b"]
 
 
 def test_waiting_asks_the_server_little(far: Thoonk, line: LossyLine) -> None:

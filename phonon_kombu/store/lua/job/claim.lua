@@ -32,20 +32,27 @@ if #ids > 0 then
   -- An id can stand in a list twice only if a foreign client put it there: the claim that runs
   -- already is the one that counts.
   local fresh = redis.call('ZADD', claimed, 'NX', unpack(scores)) == #ids
-  local taken = not fresh and redis.call('HMGET', KEYS[3], unpack(ids))
   local failures = redis.call('HMGET', cancelled, unpack(ids))
+  local ours = nil
+  if not fresh then
+    ours, owned = {}, {}
+    local owners = redis.call('HMGET', KEYS[3], unpack(ids))
+    for i, since in ipairs(redis.call('ZMSCORE', claimed, unpack(ids))) do
+      local id = ids[i]
+      if not owners[i] and tonumber(since) == at and not ours[id] then
+        ours[id] = i
+        owned[#owned + 1], owned[#owned + 2] = id, ARGV[1]
+      end
+    end
+  end
   for i, id in ipairs(ids) do
-    if fresh or not taken[i] then
+    if fresh or ours[id] == i then
       local n = #reply
       reply[n + 1], reply[n + 2], reply[n + 3] = id, bodies[i], failures[i]
     end
   end
-  if fresh then
+  if #owned > 0 then
     redis.call('HSET', KEYS[3], unpack(owned))
-  else
-    for i, id in ipairs(ids) do
-      redis.call('HSETNX', KEYS[3], id, ARGV[1])
-    end
   end
 end
 if more then
