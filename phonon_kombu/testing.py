@@ -95,20 +95,20 @@ def phonon_celery_app(
 
     Its results stay in memory, so only a worker in this process (``phonon_worker``) can give them.
     """
-    from celery import Celery
-    from celery._state import get_current_app
+    from celery import Celery, _state
 
     # Celery prefers these to what a program says; tests must not reach a real broker by them.
     for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("CELERY_RESULT_BACKEND", raising=False)
-    before = get_current_app()
+    current, default = _state.get_current_app(), _state.default_app
     app = Celery("phonon-tests", broker=phonon_url, backend="cache+memory://")
     app.conf.update({"task_default_queue": "tests", "worker_hijack_root_logger": False})
     app.conf.update(phonon_config)
     app.set_current()
     yield app
-    before.set_current()
+    current.set_current()
+    _state.set_default_app(default)  # a worker makes its app the default one
     app.close()
 
 
@@ -120,6 +120,16 @@ def phonon_worker(phonon_celery_app: Celery) -> Iterator[Any]:
     you have defined more.
     """
     from celery.contrib.testing.worker import start_worker
+    from celery.signals import setup_logging
 
-    with start_worker(phonon_celery_app, perform_ping_check=False) as worker:
-        yield worker
+    # A receiver of this signal keeps the worker from setting up the test process's logging.
+    setup_logging.connect(_leave_logging_alone, weak=False)
+    try:
+        with start_worker(phonon_celery_app, perform_ping_check=False) as worker:
+            yield worker
+    finally:
+        setup_logging.disconnect(_leave_logging_alone)
+
+
+def _leave_logging_alone(**_: Any) -> None:
+    pass

@@ -99,11 +99,9 @@ class Link:
         self,
         acquire: Callable[[], Any],
         release: Callable[[Any], None],
-        on_connect: Callable[[Any], None] | None = None,
     ) -> None:
         self._acquire = acquire
         self._release = release
-        self._on_connect = on_connect
         self._connection: Any = None
         self._unread: list[tuple[list[Any], Callable[[list[Any]], None]]] = []
         self._epoch = _fork_epoch
@@ -121,12 +119,6 @@ class Link:
         if connection is None:
             connection = self._connection = self._acquire()
             limit_silence(connection)
-            if self._on_connect is not None:
-                try:
-                    self._on_connect(connection)
-                except BaseException:
-                    self.close()
-                    raise
         return connection
 
     def after_fork(self) -> None:

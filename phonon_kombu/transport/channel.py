@@ -81,6 +81,8 @@ class Channel(Publishing):
         # name was once bound to a fanout exchange anywhere is never polled again.
         self._fanout_queues = connection.fanout_queues
         self._job_queues: list[str] = []
+        #: Queues with a lifetime that this channel declared -> milliseconds.
+        self._expires: dict[str, int] = {}
         super().__init__(connection, **kwargs)
         if self.QoS is virtual.QoS:
             raise ConfigurationError(
@@ -194,16 +196,17 @@ class Channel(Publishing):
         return queue_declare_ok_t(queue, stats[0], 0)
 
     def _new_queue(self, queue: str, auto_delete: bool = False, **kwargs: Any) -> None:
-        super()._new_queue(queue, auto_delete, **kwargs)
+        if auto_delete:
+            self.auto_delete_queues.add(queue)
         keys = self.keys(queue)
         fields = [b"type", b"job"]
-        expires = self._expires.get(queue)
+        expires = _expires_ms(queue, kwargs.get("arguments"))
         calls: list[Any] = []
         if expires is None:
+            self._expires.pop(queue, None)
             calls.append((b"HDEL", keys.config, b"expires"))
         else:
-            if expires <= 0:
-                raise ConfigurationError(f"queue {queue!r}: x-expires must be positive")
+            self._expires[queue] = expires
             fields += [b"expires", b"%d" % expires]
         calls += [
             (b"HSET", keys.config, *fields),
@@ -339,6 +342,22 @@ class Channel(Publishing):
             self._disconnect_pools()
         except Exception as error:
             logger.debug("closing a channel: %r", error)
+
+
+def _expires_ms(queue: str, arguments: Any) -> int | None:
+    """The lifetime in a queue's arguments, None if it has none."""
+    value = (arguments or {}).get("x-expires")
+    if value is None:
+        return None
+    try:
+        expires = int(value)
+    except (TypeError, ValueError):
+        expires = 0
+    if expires <= 0:
+        raise ConfigurationError(
+            f"queue {queue!r}: x-expires={value!r} must be a positive number of milliseconds"
+        )
+    return expires
 
 
 class SentinelChannel(SentinelConnections, Channel):

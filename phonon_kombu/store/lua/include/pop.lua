@@ -3,20 +3,18 @@ Leaves out what no longer stands for a job: entries of jobs that were stalled or
 ready (counted in `ghosts`), ids without an item, jobs whose deadline is before `at` (ms).
 Returns their ids and items, and whether more may be ready.
 Needs forget() and the locals `items`, `ghosts`, `deadlines`, `order` (the lists, first to take).
-COST O(count), bounded: after 20 rounds of leftovers it returns what it has ]]
+COST O(count), bounded: after 500 leftovers it returns what it has ]]
 local function pop(count, at)
   local ids, bodies, expired = {}, {}, {}
-  local rounds, level = 0, 1
+  local left_over, level = 0, 1
   local haunted = redis.call('EXISTS', ghosts) == 1
   local mortal = redis.call('EXISTS', deadlines) == 1
-  while #ids < count and order[level] and rounds < 20 do
-    rounds = rounds + 1
+  while #ids < count and order[level] and left_over < 500 do
     local popped = redis.call('RPOP', order[level], count - #ids)
     if not popped or #popped == 0 then
       level = level + 1
-      rounds = rounds - 1
     else
-      local taken = popped
+      local taken, before = popped, #ids
       if haunted then
         taken = {}
         for _, id in ipairs(popped) do
@@ -43,6 +41,7 @@ local function pop(count, at)
           end
         end
       end
+      left_over = left_over + #popped - (#ids - before)
     end
   end
   if #expired > 0 then
