@@ -29,6 +29,7 @@ from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
 from kombu.transport import redis as stock
 from kombu.transport import virtual
+from kombu.transport.base import to_rabbitmq_queue_arguments
 
 from ..errors import ConfigurationError
 from ..store.client import CONNECTION_ERRORS
@@ -290,7 +291,7 @@ class Channel(Publishing):
         return list(self.router.table(exchange, fresh=True).rows)
 
     def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
-        return super().prepare_queue_arguments(arguments, **kwargs)
+        return to_rabbitmq_queue_arguments(arguments, **kwargs)
 
     # The end -------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import redis
-from kombu import Connection, Consumer, Message, Queue
+from kombu import Connection, Consumer, Exchange, Message, Queue
 from kombu.exceptions import ChannelError
 
 import phonon_kombu  # noqa: F401  (makes phonon:// known to kombu)
@@ -15,7 +15,10 @@ from tests.kombu.peer import Peer
 from tests.kombu.pumps import PUMPS, DrainPump, Pump, PumpFactory
 from tests.servers import RedisServer
 
-__all__ = ["PUMPS", "Broker", "DrainPump", "Inbox", "Pump", "PumpFactory", "release", "round_trip"]
+__all__ = [
+    "PUMPS", "Broker", "DrainPump", "Inbox", "Pump", "PumpFactory", "release", "round_trip",
+    "tune_in",
+]  # fmt: skip
 
 ACCEPT = ["json", "pickle", "text/plain", "application/data"]
 
@@ -170,7 +173,7 @@ class Broker:
                 return False
             return True
 
-    def keys(self, containing: bytes = b"") -> list[bytes]:
+    def key_names(self, containing: bytes = b"") -> list[bytes]:
         """Return the keys of the database whose name contains some bytes."""
         keys: list[bytes] = list(self.client.scan_iter(count=1000))
         return sorted(key for key in keys if containing in key)
@@ -194,6 +197,26 @@ class Broker:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def tune_in(
+    broker: Broker, exchange: Exchange, *listeners: tuple[Pump, Inbox], **settings: Any
+) -> None:
+    """Run until all listeners hear what is published to a fanout exchange; empties their inboxes.
+
+    A subscription takes effect some time after ``consume()``, and nothing says when.
+    """
+    acks = [inbox.ack for _, inbox in listeners]
+    with broker.connection(**settings) as sender:
+        producer = sender.Producer(exchange=exchange)
+        for pump, inbox in listeners:
+            inbox.ack = True
+            pump.until(lambda inbox=inbox: producer.publish("probe") or inbox.count)
+        producer.publish("last probe")
+    for (pump, inbox), ack in zip(listeners, acks, strict=True):
+        pump.until(lambda inbox=inbox: "last probe" in inbox.bodies)
+        inbox.messages.clear()
+        inbox.ack = ack
 
 
 def round_trip(broker: Broker, connection: Connection, body: object = "x") -> None:

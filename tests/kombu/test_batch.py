@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kombu import Connection, Exchange, Queue
 
-from tests.kombu.exam import Broker, Inbox, PumpFactory
+from tests.kombu.exam import Broker, Inbox, PumpFactory, tune_in
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def connection(broker: Broker) -> Connection:
     return connection
 
 
+@pytest.mark.real_server("fakeredis takes 10 ms and more for a command: too slow for so many")
 def test_a_batch_arrives_whole_and_in_order(broker: Broker, connection: Connection) -> None:
     producer = connection.Producer(routing_key="q")
     with producer.batch():
@@ -63,7 +64,7 @@ def test_a_batch_to_named_exchanges(
         queue(connection.default_channel).declare()
     broker.consumer(listener, Queue("heard", news), inbox)
     running = pump(listener)
-    running.until(lambda: broker.client.pubsub_numpat())
+    tune_in(broker, news, (running, inbox))
     producer = connection.Producer()
     with producer.batch():
         for number in range(5):

@@ -116,9 +116,7 @@ def make_master(server: RedisServer) -> None:
 @pytest.mark.phonon_only("to stock this is a channel error, which ends a Celery worker")
 @pytest.mark.real_server("fakeredis has no replicas")
 @pytest.mark.parametrize("stale_data", [True, False], ids=["READONLY", "MASTERDOWN"])
-def test_publishing_to_a_server_that_became_a_replica(
-    own_broker: Broker, stale_data: bool
-) -> None:
+def test_publishing_to_a_server_that_became_a_replica(own_broker: Broker, stale_data: bool) -> None:
     connection = own_broker.connection()
     publish(connection, 1)
     make_replica(own_broker.server, stale_data)
@@ -207,7 +205,7 @@ def test_a_message_that_the_server_finds_too_large(own_broker: Broker) -> None:
     connection = own_broker.connection()
     publish(connection, "small")
 
-    with pytest.raises(Exception) as caught:  # noqa: PT011  (of either list, checked below)
+    with pytest.raises(Exception) as caught:
         publish(connection, "x" * (2 * 1024 * 1024))
     assert is_a_sentence(caught.value)
     publish(connection, "small again")
@@ -267,9 +265,7 @@ def test_a_foreign_item_that_is_no_message_is_stalled(
 
 
 @pytest.mark.phonon_only("stock's queues hold the messages themselves")
-def test_an_id_without_an_item_does_not_stop_the_queue(
-    broker: Broker, pump: PumpFactory
-) -> None:
+def test_an_id_without_an_item_does_not_stop_the_queue(broker: Broker, pump: PumpFactory) -> None:
     broker.send("q", "before")
     broker.client.lpush("feed.ids:{q}", "ghost")
     broker.send("q", "after")

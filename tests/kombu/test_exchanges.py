@@ -179,11 +179,10 @@ def test_a_process_that_declared_no_binding_publishes_by_them(
             declare(connection, Queue(f"q{number}", exchange, routing_key="k"))
             publish_from(peer, exchange, "k", number)
 
-    assert [broker.get_all(f"q{n}") for n in range(5)] == [
-        list(range(n, 5)) for n in range(5)
-    ]
+    assert [broker.get_all(f"q{n}") for n in range(5)] == [list(range(n, 5)) for n in range(5)]
 
 
+@pytest.mark.real_server("fakeredis takes 10 ms and more for a command: too slow for so many")
 @pytest.mark.phonon_only("stock's unbind leaves the binding in Redis")
 @pytest.mark.parametrize("exchange", [DIRECT, TOPIC], ids=["direct", "topic"])
 def test_a_binding_moved_by_one_process_moves_for_the_others(

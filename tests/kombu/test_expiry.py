@@ -27,14 +27,14 @@ def test_an_idle_queue_vanishes_with_its_messages(broker: Broker) -> None:
     wait_for(lambda: not broker.exists(NAME), 10, message="the queue did not vanish")
 
     assert broker.get_all(NAME) == []
-    wait_for(lambda: broker.keys(b"short-lived") == [], 10, message="keys were left behind")
+    wait_for(lambda: broker.key_names(b"short-lived") == [], 10, message="keys were left behind")
     assert broker.get_all("lasting") == ["stays"]
 
 
 def test_the_queue_argument_does_the_same(broker: Broker) -> None:
     broker.send(Queue(NAME, queue_arguments={"x-expires": 300}), 1)
 
-    wait_for(lambda: broker.keys(b"short-lived") == [], 10, message="the queue did not vanish")
+    wait_for(lambda: broker.key_names(b"short-lived") == [], 10, message="the queue did not vanish")
 
 
 def test_a_queue_in_use_does_not_vanish(broker: Broker) -> None:
@@ -96,4 +96,4 @@ def test_a_queue_that_others_publish_to_still_vanishes(broker: Broker) -> None:
     peer("publish", body="a reply that nobody waits for", routing_key=NAME)
     assert broker.size(NAME) == 1
 
-    wait_for(lambda: broker.keys(b"short-lived") == [], 10, message="the queue leaked")
+    wait_for(lambda: broker.key_names(b"short-lived") == [], 10, message="the queue leaked")

@@ -144,7 +144,7 @@ def test_sentinel_and_a_wrong_password(
     url = sentinel.url(sentinel_broker.url_of("sentinel"), login=login)
     connection = sentinel_broker.connection(url=url, **options(sentinel))
 
-    with pytest.raises(connection.connection_errors, match="(?i)password|authenticat"):
+    with pytest.raises(connection.connection_errors, match=r"(?i)password|authenticat"):
         connection.transport.establish_connection()
 
 

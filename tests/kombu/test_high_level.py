@@ -201,6 +201,7 @@ class Collector(ConsumerMixin):
         self.connected += 1
 
 
+@pytest.mark.real_server("fakeredis does not break the connection at CLIENT KILL")
 def test_a_consumer_mixin_survives_the_loss_of_its_connection(broker: Broker) -> None:
     collector = Collector(broker.connection())
     thread = threading.Thread(target=collector.run, daemon=True)

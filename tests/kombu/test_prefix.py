@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from kombu import Exchange, Queue
 
-from tests.kombu.exam import Broker, Inbox, PumpFactory
+from tests.kombu.exam import Broker, Inbox, PumpFactory, tune_in
 
 PREFIX = "my app:{x}:"
 OPTIONS = {"transport_options": {"global_keyprefix": PREFIX}}
@@ -23,7 +23,7 @@ def test_no_key_without_the_prefix(broker: Broker, pump: PumpFactory) -> None:
     inbox = Inbox(ack=False)
     consumer = broker.consumer(connection, queues, inbox, prefetch_count=20)
     running = pump(connection)
-    running.until(lambda: broker.client.pubsub_numpat())
+    tune_in(broker, news, (running, inbox), **OPTIONS)
     producer = connection.Producer()
     for priority in (0, 5, 9):
         producer.publish({"n": priority}, routing_key="q", priority=priority)
@@ -38,15 +38,15 @@ def test_no_key_without_the_prefix(broker: Broker, pump: PumpFactory) -> None:
     first.requeue()
     second.reject()
     running.until(inbox.has(8))
-    keys_and_channels = [*broker.keys(), *broker.client.pubsub_channels()]
+    keys_and_channels = [*broker.key_names(), *broker.client.pubsub_channels()]
     consumer.cancel()
     third.ack()
     connection.default_channel.basic_get("q")
-    keys_and_channels += broker.keys()
+    keys_and_channels += broker.key_names()
     connection.default_channel.queue_purge("q")
     routed(connection.default_channel).delete()
     connection.release()
-    keys_and_channels += broker.keys()
+    keys_and_channels += broker.key_names()
 
     assert keys_and_channels
     assert [k for k in keys_and_channels if not k.startswith(PREFIX.encode())] == []
@@ -61,8 +61,8 @@ def test_two_applications_in_one_database(broker: Broker, pump: PumpFactory) -> 
         inboxes[prefix] = Inbox()
         broker.consumer(connection, ["q", Queue("heard", news)], inboxes[prefix])
         pumps.append(pump(connection))
-        before = broker.client.pubsub_numpat()
-        pumps[-1].until(lambda before=before: broker.client.pubsub_numpat() > before)
+        options = {"transport_options": {"global_keyprefix": prefix}}
+        tune_in(broker, news, (pumps[-1], inboxes[prefix]), **options)
 
     for prefix in inboxes:
         with broker.connection(transport_options={"global_keyprefix": prefix}) as sender:

@@ -41,11 +41,10 @@ def run_threads(count: int, work: Callable[[int], Any]) -> None:
         raise errors[0]
 
 
+@pytest.mark.real_server("fakeredis takes 10 ms and more for a command: too slow for so many")
 @pytest.mark.parametrize("channels", ["one channel", "a channel each"])
 @pytest.mark.parametrize("exchange", ["", "x"])
-def test_threads_publish_over_one_connection(
-    broker: Broker, channels: str, exchange: str
-) -> None:
+def test_threads_publish_over_one_connection(broker: Broker, channels: str, exchange: str) -> None:
     connection = broker.connection()
     queue = Queue("q", Exchange(exchange), routing_key="q") if exchange else Queue("q")
     queue(connection.default_channel).declare()
@@ -63,9 +62,8 @@ def test_threads_publish_over_one_connection(
     assert sorted(bodies) == [[thread, number] for thread in range(3) for number in range(200)]
 
 
-def test_threads_publish_while_the_connection_consumes(
-    broker: Broker, pump: PumpFactory
-) -> None:
+@pytest.mark.real_server("fakeredis takes 10 ms and more for a command: too slow for so many")
+def test_threads_publish_while_the_connection_consumes(broker: Broker, pump: PumpFactory) -> None:
     connection = broker.connection()
     inbox = Inbox()
     broker.consumer(connection, "q", inbox, prefetch_count=8)
@@ -115,6 +113,7 @@ def test_a_child_publishes_over_an_inherited_connection(broker: Broker) -> None:
     assert sorted(bodies[1:]) == [[who, n] for who in ("child", "parent") for n in range(50)]
 
 
+@pytest.mark.real_server("fakeredis takes 10 ms and more for a command: too slow for so many")
 def test_parent_and_child_publish_at_the_same_time(broker: Broker) -> None:
     connection = broker.connection()
     producer = connection.Producer(routing_key="q")
@@ -230,6 +229,7 @@ def test_a_child_may_close_the_connection_that_it_inherited(
 # Many consumers ------------------------------------------------------------------------------
 
 
+@pytest.mark.real_server("fakeredis takes 10 ms and more for a command: too slow for so many")
 def test_thirty_consumers_get_each_of_2000_messages_once(broker: Broker) -> None:
     """Three processes of ten consumers each, every one with a connection of its own."""
     total = 2_000

@@ -40,6 +40,7 @@ def test_never_more_than_the_prefetch_count(
     assert inbox.count == prefetch + min(4, prefetch + 1)
 
 
+@pytest.mark.real_server("fakeredis takes 10 ms and more for a command: too slow for so many")
 def test_a_random_walk_of_acknowledgements(broker: Broker, pump: PumpFactory) -> None:
     """Acknowledge in any order: the prefetch count is kept, everything arrives once, in order."""
     total, prefetch = 150, 5

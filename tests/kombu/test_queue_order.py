@@ -37,6 +37,7 @@ def test_round_robin_serves_every_queue_in_turn(broker: Broker, pump: PumpFactor
         assert {name: window.count(name) for name in names} == {"a": 2, "b": 2, "c": 2}, order
 
 
+@pytest.mark.real_server("fakeredis takes 10 ms and more for a command: too slow for so many")
 @pytest.mark.parametrize("prefetch", [0, 4, 8])
 def test_round_robin_starves_no_queue_when_claiming_in_batches(
     broker: Broker, pump: PumpFactory, prefetch: int
@@ -50,6 +51,7 @@ def test_round_robin_starves_no_queue_when_claiming_in_batches(
         assert 50 <= order.count(name) <= 150, {name: order.count(name) for name in names}
 
 
+@pytest.mark.real_server("fakeredis takes 10 ms and more for a command: too slow for so many")
 def test_a_quiet_queue_is_served_beside_a_busy_one(broker: Broker, pump: PumpFactory) -> None:
     fill(broker, ["busy"], 200)
     connection = broker.connection()

@@ -40,6 +40,7 @@ def publish_with_retry(connection: Connection, queue: str, *bodies: object) -> N
         )
 
 
+@pytest.mark.real_server("fakeredis does not break the connection at CLIENT KILL")
 def test_an_idle_consumer_survives_the_loss_of_its_connection(
     broker: Broker, pump: PumpFactory
 ) -> None:
@@ -55,6 +56,7 @@ def test_an_idle_consumer_survives_the_loss_of_its_connection(
     assert inbox.bodies == [0, 1, 2, 3]
 
 
+@pytest.mark.real_server("fakeredis does not break the connection at CLIENT KILL")
 def test_fanout_survives_the_loss_of_the_connection(broker: Broker, pump: PumpFactory) -> None:
     inbox = Inbox()
     news = Exchange("news", type="fanout")
@@ -72,6 +74,7 @@ def test_fanout_survives_the_loss_of_the_connection(broker: Broker, pump: PumpFa
     assert sorted(inbox.bodies) == ["letter", "news"]
 
 
+@pytest.mark.real_server("fakeredis does not break the connection at CLIENT KILL")
 def test_a_producer_survives_the_loss_of_its_connection(broker: Broker) -> None:
     with broker.connection() as connection:
         for number in range(5):
@@ -81,6 +84,7 @@ def test_a_producer_survives_the_loss_of_its_connection(broker: Broker) -> None:
     assert broker.get_all("q") == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.real_server("fakeredis does not break the connection at CLIENT KILL")
 @pytest.mark.phonon_only("stock cannot give back messages after collect(): AttributeError")
 def test_messages_in_hand_come_again_after_the_loss_of_the_connection(
     broker: Broker, pump: PumpFactory
@@ -102,6 +106,7 @@ def test_messages_in_hand_come_again_after_the_loss_of_the_connection(
     assert inbox.bodies[6:] == [3, 4, 5]
 
 
+@pytest.mark.real_server("fakeredis does not break the connection at CLIENT KILL")
 @pytest.mark.phonon_only("stock loses the message that is on its way when the connection breaks")
 def test_nothing_is_lost_when_connections_break_again_and_again(
     broker: Broker, pump: PumpFactory
@@ -170,6 +175,7 @@ def test_messages_in_hand_outlive_a_restart(
     assert own_broker.get_all("q") == []
 
 
+@pytest.mark.real_server("fakeredis cannot take up its port again at once")
 def test_bindings_are_found_again_after_a_restart_that_lost_all_data(
     broker: Broker, pump: PumpFactory
 ) -> None:

@@ -17,9 +17,7 @@ def deliveries(message: Message) -> int:
 
 
 def is_redelivered(message: Message) -> bool:
-    return bool(
-        message.headers.get("redelivered") or message.delivery_info.get("redelivered")
-    )
+    return bool(message.headers.get("redelivered") or message.delivery_info.get("redelivered"))
 
 
 def test_a_rejected_message_is_gone(broker: Broker, pump: PumpFactory) -> None:

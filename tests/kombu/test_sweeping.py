@@ -22,7 +22,7 @@ def test_bindings_of_expired_reply_queues_are_dropped(broker: Broker) -> None:
             channel.queue_declare(name, arguments={"x-expires": 200} if number else {})
             channel.queue_bind(name, "replies", name)
     assert client.scard("exchange.bindings:{replies}") == TOO_MANY
-    wait_for(lambda: len(broker.keys(b"feed.config:{reply-")) == 1, 10)
+    wait_for(lambda: len(broker.key_names(b"feed.config:{reply-")) == 1, 10)
 
     with broker.connection() as connection:
         connection.Producer().publish("x", exchange="replies", routing_key="reply-0")

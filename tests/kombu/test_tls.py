@@ -65,7 +65,7 @@ def test_tls_refuses_an_unknown_authority(
         connection = broker.connection(
             url=tls.url(broker.url_of("tls")), **({"ssl": settings} if settings else {})
         )
-        with pytest.raises(connection.connection_errors, match="(?i)certificate"):
+        with pytest.raises(connection.connection_errors, match=r"(?i)certificate"):
             connection.transport.establish_connection()
 
 

@@ -58,7 +58,7 @@ def test_a_unix_socket(broker: Broker, db: int) -> None:
 
 
 def test_an_address_that_makes_no_sense(broker: Broker) -> None:
-    with pytest.raises(ValueError, match="port|Port"):
+    with pytest.raises(ValueError, match=r"port|Port"):
         broker.connection(url=f"{broker.scheme}://localhost:notaport/0").connect()
     with pytest.raises(ValueError, match="notanumber"):
         broker.connection(url=f"{broker.scheme}://localhost/notanumber").connect()
@@ -192,4 +192,3 @@ def test_what_celery_asks_the_transport(broker: Broker) -> None:
     assert transport.implements.asynchronous
     assert transport.implements.exchange_type == {"direct", "topic", "fanout"}
     assert not transport.implements.heartbeats
-
