@@ -33,6 +33,10 @@ logger = logging.getLogger("phonon_kombu.transport")
 #: Jobs claimed at once by a consumer without a prefetch limit.
 LARGEST_CLAIM = 100
 
+#: Prefetch count from which the next claim is sent while the last one is worked on. With fewer, the
+#: claims that are half as large cost more than the wait that they save.
+AHEAD_FROM = 32
+
 #: Seconds that a busy consumer waits for more credit before it claims a few jobs only.
 LINGER_SECONDS = 0.005
 
@@ -162,7 +166,7 @@ class Waiter(Conversation):
         if self._outstanding or not self.hot or self.channel.strict:
             return
         count = self.channel.qos.prefetch_count or LARGEST_CLAIM
-        if count > 1 and self.credit() * 2 >= count:
+        if count >= AHEAD_FROM and self.credit() * 2 >= count:
             self.step()
 
     def deliver_one(self) -> bool:
