@@ -1,9 +1,9 @@
 """Real Redis servers for tests: private ones, on free loopback ports, that leave nothing behind.
 
-``RedisServer`` runs a ``redis-server`` binary, ``FakeRedisServer`` runs fakeredis's TCP server in
-a process of its own; both have one interface, and ``start_server`` picks by name (by default the
-one that the environment variable ``PHONON_TEST_SERVER`` names: redis8, redis7, redis62 or
-fakeredis).
+``RedisServer`` runs a ``redis-server`` binary, ``FakeRedisServer`` runs the fakeredis server of
+``phonon+embedded://`` in a process of its own; both have one interface, and ``start_server``
+picks by name (by default the one that the environment variable ``PHONON_TEST_SERVER`` names:
+redis8, redis7, redis62 or fakeredis).
 """
 
 from __future__ import annotations
@@ -101,9 +101,7 @@ class RedisServer:
 
     is_fake = False
 
-    def __init__(
-        self, *arguments: str, binary: str | None = None, port: int | None = None
-    ) -> None:
+    def __init__(self, *arguments: str, binary: str | None = None, port: int | None = None) -> None:
         if binary is None:
             binary = server_name() if server_name() != "fakeredis" else DEFAULT_SERVER
         self.binary = server_binaries().get(binary, binary)
@@ -254,16 +252,15 @@ class RedisServer:
 
 
 class FakeRedisServer(RedisServer):
-    """fakeredis's TCP server in a process of its own: no Unix socket, no server options.
+    """The fakeredis server of ``phonon+embedded://`` in a process of its own.
 
-    A restarted one is empty.
+    It has no Unix socket and no server options, and a restarted one is empty.
     """
 
     is_fake = True
     _PROGRAM = (
-        "import sys; from fakeredis import TcpFakeServer; "
-        "s = TcpFakeServer(('127.0.0.1', int(sys.argv[1]))); s.daemon_threads = True; "
-        "s.serve_forever()"
+        "import sys; from phonon_kombu.store._fake_server import make_server; "
+        "make_server(('127.0.0.1', int(sys.argv[1]))).serve_forever()"
     )
 
     def __init__(self, port: int | None = None) -> None:

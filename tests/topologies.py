@@ -158,8 +158,7 @@ class _Sentinel(RedisServer):
         path = self.directory / "sentinel.conf"
         if not path.exists():
             path.write_text(
-                f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
-                f'save ""\n{self._settings}'
+                f'port {self.port}\nbind 127.0.0.1\ndir {self.directory}\nsave ""\n{self._settings}'
             )
         return [self.binary, str(path), "--sentinel"]
 

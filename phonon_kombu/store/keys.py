@@ -38,6 +38,18 @@ ADDED_PARTS = {
 }
 
 
+def hash_tag(name: str) -> str:
+    """`name` in the braces that make Redis Cluster put all its keys into one slot.
+
+    Redis hashes what stands between the first opening and the next closing brace. Where that is
+    nothing it hashes the whole key, and the keys would part: the empty name is written as ``%``,
+    and a closing brace or a percent sign at the beginning percent-coded.
+    """
+    if not name or name[0] in "}%":
+        name = f"%{ord(name[0]):02X}{name[1:]}" if name else "%"
+    return f"{{{name}}}"
+
+
 class QueueKeys:
     """The keys of one queue.
 
@@ -45,7 +57,7 @@ class QueueKeys:
     :attr:`levels` are the ten ids lists, level 0 first.
     """
 
-    __slots__ = ("queue", "levels", "all", "_format", *CONTRACT_PARTS, *ADDED_PARTS)
+    __slots__ = ("queue", "levels", "all", "_head", "_tail", *CONTRACT_PARTS, *ADDED_PARTS)
 
     levels: tuple[bytes, ...]
     all: tuple[bytes, ...]
@@ -56,12 +68,8 @@ class QueueKeys:
 
     def __init__(self, queue: str, prefix: str = "", hash_tags: bool = True) -> None:
         self.queue = queue
-        # Redis hashes what stands between the first "{" and the next "}". Where that is empty it
-        # hashes the whole key, and the parts would part: a name that begins with a closing brace
-        # is written with that brace percent-coded.
-        tagged = f"%7D{queue[1:]}" if queue.startswith("}") else queue
-        tag = f"{{{tagged}}}" if hash_tags else queue
-        self._format = f"{prefix}feed.%s:{tag}"
+        self._head = f"{prefix}feed."
+        self._tail = f":{hash_tag(queue)}" if hash_tags else f":{queue}"
         for part in (*CONTRACT_PARTS, *ADDED_PARTS):
             setattr(self, part, self.part(part))
         self.levels = (self.part("ids"), *(self.part(f"ids.{n}") for n in range(1, LEVELS)))
@@ -72,12 +80,11 @@ class QueueKeys:
 
     def part(self, name: str) -> bytes:
         """Key of the part `name`."""
-        head, tail = self._format.split("%s", 1)
-        return (head + name + tail).encode("utf-8", "surrogateescape")
+        return f"{self._head}{name}{self._tail}".encode("utf-8", "surrogateescape")
 
     def result(self, job_id: str) -> bytes:
-        """Key of the result of a finished job."""
-        return self.part(f"result.{job_id}")
+        """Key of the result of a finished job. The id stands last: it may have braces."""
+        return self.part("result") + f".{job_id}".encode("utf-8", "surrogateescape")
 
 
 class ExchangeKeys:
@@ -87,8 +94,12 @@ class ExchangeKeys:
 
     def __init__(self, exchange: str, prefix: str = "") -> None:
         self.exchange = exchange
-        self.bindings = f"{prefix}exchange.bindings:{{{exchange}}}".encode()
-        self.version = f"{prefix}exchange.version:{{{exchange}}}".encode()
+        self.bindings = f"{prefix}exchange.bindings:{hash_tag(exchange)}".encode(
+            "utf-8", "surrogateescape"
+        )
+        self.version = f"{prefix}exchange.version:{hash_tag(exchange)}".encode(
+            "utf-8", "surrogateescape"
+        )
 
 
 class NodeKeys:

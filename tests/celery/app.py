@@ -210,9 +210,7 @@ def app_from_environment() -> Celery:
     kind = os.environ.get(ENVIRONMENT["queues"])
     if kind:
         settings["task_queues"] = QUEUES[kind]()
-    return make_app(
-        os.environ[ENVIRONMENT["broker"]], os.environ[ENVIRONMENT["backend"]], settings
-    )
+    return make_app(os.environ[ENVIRONMENT["broker"]], os.environ[ENVIRONMENT["backend"]], settings)
 
 
 if ENVIRONMENT["broker"] in os.environ:

@@ -90,9 +90,8 @@ class Exam:
 
     def environment(self, settings: dict[str, Any] | None = None, **extra: str) -> dict[str, str]:
         """Return the environment for a process of this exam."""
-        return celery_environment(
-            self.broker, self.backend, self.records_url, {**self.settings, **(settings or {})}, extra
-        )
+        settings = {**self.settings, **(settings or {})}
+        return celery_environment(self.broker, self.backend, self.records_url, settings, extra)
 
     def worker(
         self,
@@ -117,20 +116,30 @@ class Exam:
         assert done.returncode == 0, f"celery {arguments}: {done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def inspect(self, *workers: Worker, timeout_seconds: float = 10.0) -> Any:
-        """Return Celery's ``inspect`` for these workers: it ends when all have answered."""
-        return self.app.control.inspect(
-            destination=[worker.name for worker in workers], timeout=timeout_seconds
-        )
-
     def ask(self, worker: Worker, question: str, *arguments: Any, **options: Any) -> Any:
-        """Return one worker's answer to ``inspect question``."""
-        answers = getattr(self.inspect(worker), question)(*arguments, **options)
-        assert answers, f"{worker.name} does not answer {question}:\n{worker.tail()}"
+        """Return one worker's answer to ``inspect question``.
+
+        Asks again until there is one: a broadcast does not reach a worker that is ready for
+        tasks and about to subscribe, on any broker.
+        """
+
+        def answer() -> Any:
+            inspect = self.app.control.inspect(destination=[worker.name], timeout=1.0)
+            return getattr(inspect, question)(*arguments, **options)
+
+        answers = until(
+            answer, lambda: f"{worker.name} does not answer {question}:\n{worker.tail()}"
+        )
         return answers[worker.name]
 
+    def listening(self, *workers: Worker) -> None:
+        """Wait until these workers hear what is broadcast."""
+        for worker in workers:
+            assert self.ask(worker, "ping") == {"ok": "pong"}
+
     def order(self, worker: Worker, command: str, **arguments: Any) -> Any:
-        """Send a ``control`` command to one worker and return its answer."""
+        """Send a ``control`` command to one worker, once, and return its answer."""
+        self.listening(worker)
         replies = self.app.control.broadcast(
             command, arguments, destination=[worker.name], reply=True, timeout=10, limit=1
         )

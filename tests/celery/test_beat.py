@@ -29,11 +29,11 @@ def test_a_short_schedule(exam: Exam, tmp_path: Path, embedded: bool) -> None:
     with exam.worker(pool="prefork", options=options, settings=SETTINGS) as worker:
         if embedded:
             ended = exam.wait_ended("beat", 8)
+            assert worker.stop() == 0
         else:
             with exam.worker(command="beat", options=schedule, settings=SETTINGS) as beat:
                 ended = exam.wait_ended("beat", 8)
-                assert beat.running
-        assert worker.running
+                assert beat.running and worker.running
     assert set(ended.values()) == {1}
     assert set(exam.counts("beat").values()) == {1}
     starts = {name: [] for name in ("often", "expiring")}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.celery.app import TASKS
 from tests.celery.exam import Exam
-from tests.celery.workers import POOLS, Worker
+from tests.celery.workers import Worker
 from tests.servers import wait_for
 
 
@@ -46,9 +45,7 @@ def test_inspect_at_work(shared_exam: Exam, worker: Worker, tag: str) -> None:
     gates = [shared_exam.task("gate").delay(tag) for _ in range(2)]
     shared_exam.wait_started(tag, 2)
     waiting = [shared_exam.task("record").delay(tag) for _ in range(3)]
-    wait_for(
-        lambda: len(shared_exam.ask(worker, "reserved")) == 3, message="3 are not prefetched"
-    )
+    wait_for(lambda: len(shared_exam.ask(worker, "reserved")) == 3, message="3 are not prefetched")
     ids = {result.id for result in gates}
     assert {task["id"] for task in shared_exam.ask(worker, "active")} == ids
     assert all(task["worker_pid"] for task in shared_exam.ask(worker, "active"))
@@ -86,9 +83,7 @@ def test_time_limit(shared_exam: Exam, worker: Worker) -> None:
         return next(task for task in tasks if task.split(" ")[0] == "overtime")
 
     def set_limits(soft: float | None, hard: float | None) -> None:
-        answer = shared_exam.order(
-            worker, "time_limit", task_name="overtime", soft=soft, hard=hard
-        )
+        answer = shared_exam.order(worker, "time_limit", task_name="overtime", soft=soft, hard=hard)
         assert answer == {"ok": "time limits set successfully"}
 
     # That the new limits are then kept is Celery's affair: 5.7 reads them only when the
@@ -157,19 +152,3 @@ def test_autoscale(exam: Exam) -> None:
         assert len({run["pid"] for run in exam.wait_started(tag, 4)}) == 4
         exam.open_gate(tag)
         assert [result.get(timeout=30) for result in gates] == [tag] * 4
-
-
-@pytest.mark.parametrize("pool", POOLS)
-def test_ping_and_shutdown(exam: Exam, pool: str) -> None:
-    tag = f"shutdown-{pool}"
-    with exam.worker(pool=pool) as worker:
-        assert exam.ask(worker, "ping") == {"ok": "pong"}
-        ids = {exam.task("record").delay(tag, number).id for number in range(20)}
-        exam.wait_ended(tag, 20)
-        exam.app.control.shutdown(destination=[worker.name])
-        started = time.monotonic()
-        assert worker.join() == 0
-        assert time.monotonic() - started < 15
-        assert exam.counts(tag) == {task_id: 1 for task_id in ids}
-        assert "Got shutdown from remote" in worker.log()
-    assert exam.queue_size() == 0

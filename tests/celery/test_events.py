@@ -82,6 +82,7 @@ def test_events_of_a_task_and_of_its_worker(exam: Exam, pool: str) -> None:
                 lambda: "worker-heartbeat" in {event["type"] for event in events},
                 message="no heartbeat",
             )
+            assert worker.stop() == 0
         wait_for(
             lambda: "worker-offline" in {event["type"] for event in events},
             message="no worker-offline event",
@@ -93,7 +94,7 @@ def test_events_of_a_task_and_of_its_worker(exam: Exam, pool: str) -> None:
     assert {event["name"] for event in received} == {"add", "fail"}
     # Events leave nothing behind in the broker once nobody listens.
     assert not [
-        key for key in exam.server.client(exam.broker_db).keys() if b"celeryev." in key
+        key for key in exam.server.client(exam.broker_db).scan_iter() if b"celeryev." in key
     ]
 
 
@@ -111,6 +112,7 @@ def test_events_switched_on_and_off_remotely(exam: Exam) -> None:
 def test_mingle_shares_revoked_ids(exam: Exam) -> None:
     tag = "mingle"
     with exam.worker(pool="threads") as first:
+        exam.listening(first)
         exam.app.control.revoke("doomed-before")
         wait_for(lambda: "doomed-before" in exam.ask(first, "revoked"), message="not revoked")
         with exam.worker(pool="threads", mingle=True) as second:
@@ -136,7 +138,9 @@ def test_gossip_sees_neighbours_come_and_go(exam: Exam) -> None:
         with exam.worker(pool="prefork", log_level="DEBUG") as second:
             first.wait_for_log(f"{second.name} joined the party", 30)
             second.wait_for_log(f"{first.name} joined the party", 30)
-            assert set(exam.inspect(first, second).ping()) == {first.name, second.name}
+            exam.listening(first, second)
+            assert set(exam.app.control.inspect().ping()) == {first.name, second.name}
+            assert second.stop() == 0
         first.wait_for_log(f"{second.name} left", 30)
         with exam.worker(pool="solo") as third:
             first.wait_for_log(f"{third.name} joined the party", 30)

@@ -48,6 +48,7 @@ def test_revoke_of_tasks_that_wait(shared_exam: Exam, worker: Worker, tag: str) 
     kept = [shared_exam.task("record").delay(tag, number) for number in range(20)]
     doomed = [shared_exam.task("record").delay(tag, -number) for number in range(20)]
     delayed = shared_exam.task("record").apply_async((tag, "late"), countdown=2)
+    shared_exam.listening(worker)
     shared_exam.app.control.revoke([result.id for result in [*doomed, delayed]])
     ids = {result.id for result in [*doomed, delayed]}
     wait_for(
@@ -69,6 +70,7 @@ def test_revoke_with_terminate(shared_exam: Exam, worker: Worker, tag: str) -> N
     result = shared_exam.task("gate").delay(tag)
     (run,) = shared_exam.wait_started(tag, 1)
     assert run["pid"] in worker.children()
+    shared_exam.listening(worker)
     result.revoke(terminate=True, signal="SIGKILL")
     with pytest.raises(TaskRevokedError):
         result.get(timeout=30)

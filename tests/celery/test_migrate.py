@@ -13,7 +13,7 @@ from tests.servers import RedisServer
 # What a broker itself adds to a message that was taken and given back, and what is
 # put on anew when a compressed body is packed again.
 PASSING = {"redelivered", "x-delivery-count", "compression"}
-DIRECTIONS = [("redis", "phonon"), ("phonon", "redis"), ("phonon", "phonon")]
+DIRECTIONS = [("redis", "phonon"), ("phonon", "redis")]
 
 
 def messages(exam: Exam, queue: str = "exam") -> dict[str, Any]:
@@ -72,37 +72,36 @@ def test_migrate(redis_server: RedisServer, source: str, target: str) -> None:
         time.sleep(0.2)  # the short countdown is over: a broker may hold it back until then
         before = messages(old)
         assert set(before) == set(sent)
-        printed = old.celery("migrate", "-t", "2", "-a", old.broker, new.broker)
+        printed = old.celery("migrate", "-t", "1", "-a", old.broker, new.broker)
         assert f"Migrating task {len(sent)}/" in printed
         assert old.queue_size() == 0
         assert differences(before, messages(new)) == []
         with new.worker(pool="threads"):
             ended = new.wait_ended(tag, len(sent))
-            assert ended == new.counts(tag) == {task_id: 1 for task_id in sent}
+            assert ended == new.counts(tag) == dict.fromkeys(sent, 1)
         assert {run["id"]: run["value"] for run in new.log(tag, "end")} == sent
         results = {task_id: old.app.AsyncResult(task_id).get(timeout=10) for task_id in sent}
         assert results == sent
         assert new.queue_size() == 0
 
 
-@pytest.mark.parametrize(("source", "target"), DIRECTIONS[:2])
+@pytest.mark.parametrize(("source", "target"), DIRECTIONS)
 def test_migrate_as_a_copy(redis_server: RedisServer, source: str, target: str) -> None:
     """Without ``-a`` nothing leaves the source: what was read goes back at the end."""
     old, new = Exam(redis_server, source, first_db=8), Exam(redis_server, target, first_db=12)
     with old, new:
         sent = {old.task("add").delay(number, 1).id for number in range(20)}
         before = messages(old)
-        old.celery("migrate", "-t", "2", old.broker, new.broker)
+        old.celery("migrate", "-t", "1", old.broker, new.broker)
         assert set(before) == sent
         assert differences(before, messages(old)) == []
         assert differences(before, messages(new)) == []
 
 
-@pytest.mark.parametrize(("source", "target"), DIRECTIONS[:2])
-def test_migrate_to_other_queues(redis_server: RedisServer, source: str, target: str) -> None:
-    old, new = Exam(redis_server, source, first_db=8), Exam(redis_server, target, first_db=12)
+def test_migrate_to_other_queues(redis_server: RedisServer) -> None:
+    old, new = Exam(redis_server, "redis", first_db=8), Exam(redis_server, "phonon", first_db=12)
     with old, new:
         sent = {old.task("add").apply_async((n, 1), queue="from").id for n in range(10)}
-        old.celery("migrate", "-t", "2", "-a", "-Q", "from:to", old.broker, new.broker)
+        old.celery("migrate", "-t", "1", "-a", "-Q", "from:to", old.broker, new.broker)
         assert old.queue_size("from") == 0
         assert set(messages(new, "to")) == sent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -65,7 +66,7 @@ def test_retries_wait_for_their_countdown(shared_exam: Exam, worker: Worker, tag
     for result in sent:
         runs = [run for run in shared_exam.log(tag, "start") if run["id"] == result.id]
         assert [run["attempt"] for run in runs] == [0, 1, 2]
-        pauses = [later["at"] - earlier["at"] for earlier, later in zip(runs, runs[1:])]
+        pauses = [later["at"] - earlier["at"] for earlier, later in itertools.pairwise(runs)]
         assert min(pauses) >= countdown - 0.05, pauses
 
 
@@ -77,7 +78,7 @@ def test_countdown_and_eta(shared_exam: Exam, worker: Worker, tag: str) -> None:
     at_once = record.delay(tag, "now")
     at_once.get(timeout=30)
     ended = shared_exam.wait_ended(tag, 11)
-    assert ended == {task_id: 1 for task_id in [*late, at_once.id]}
+    assert ended == dict.fromkeys([*late, at_once.id], 1)
     first = min(run["at"] for run in shared_exam.log(tag, "start") if run["id"] in late)
     assert first >= eta.timestamp() - 0.05
     assert shared_exam.log(tag, "start")[0]["id"] == at_once.id
@@ -124,7 +125,7 @@ def test_tasks_published_by_tasks(shared_exam: Exam, worker: Worker, tag: str) -
     children = [child for parent in parents for child in parent.get(timeout=60)]
     assert len(set(children)) == 100
     ended = shared_exam.wait_ended(tag, 100)
-    assert ended == {child: 1 for child in children}
+    assert ended == dict.fromkeys(children, 1)
 
 
 def test_large_and_odd_arguments(shared_exam: Exam, worker: Worker) -> None:
@@ -134,3 +135,15 @@ def test_large_and_odd_arguments(shared_exam: Exam, worker: Worker) -> None:
     # A compressed body is bytes that are no UTF-8.
     results.append(echo.apply_async(("zipped " * 1000,), compression="zlib"))
     assert ResultSet(results).join(timeout=60) == [*values, "zipped " * 1000]
+
+
+def test_ping_and_shutdown(shared_exam: Exam, worker: Worker, tag: str) -> None:
+    """The last test of each worker, as it ends it: by remote control, with nothing left."""
+    shared_exam.listening(worker)
+    ids = {shared_exam.task("record").delay(tag, number).id for number in range(20)}
+    shared_exam.wait_ended(tag, 20)
+    shared_exam.app.control.shutdown(destination=[worker.name])
+    assert worker.join() == 0
+    assert shared_exam.counts(tag) == dict.fromkeys(ids, 1)
+    assert "Got shutdown from remote" in worker.log()
+    assert shared_exam.queue_size() == 0

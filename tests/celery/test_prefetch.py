@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.celery.exam import Exam, until
 from tests.servers import wait_for
 
@@ -75,9 +77,7 @@ def test_multiplier_one_keeps_all_children_busy(exam: Exam) -> None:
             rest += [exam.task("record").delay(tag, number, 0.005) for _ in range(20)]
         # However the short ones fall, in the end a long one runs in every process.
         ids = {result.id for result in gates}
-        wait_for(
-            lambda: len(ids & set(exam.counts(tag))) == 4, 30, message="not all long ones run"
-        )
+        wait_for(lambda: len(ids & set(exam.counts(tag))) == 4, 30, message="not all long ones run")
         pids = {run["pid"] for run in exam.log(tag, "start") if run["id"] in ids}
         assert pids == set(worker.children())
         exam.open_gate(tag)
@@ -120,17 +120,45 @@ def test_unlimited_prefetch(exam: Exam) -> None:
         assert order == list(range(count))
 
 
+def test_disabled_prefetch_does_not_wait_between_tasks(exam: Exam) -> None:
+    """One slot, one message at a time: the next one is fetched as soon as the slot is free."""
+    tag, count = "one-by-one", 100
+    with exam.worker(pool="solo", settings={"worker_disable_prefetch": True}):
+        exam.task("add").delay(1, 1).get(timeout=30)
+        started = time.monotonic()
+        results = [exam.task("record").delay(tag, number) for number in range(count)]
+        assert exam.wait_ended(tag, count) == {result.id: 1 for result in results}
+        # About a second on stock; a pause of a tenth of a second between two would be ten.
+        assert time.monotonic() - started < 10
+
+
 def test_eta_task_limit(exam: Exam) -> None:
-    """A worker full of delayed tasks takes no more; another one does the rest."""
-    tag, settings = "eta-limit", {"worker_eta_task_limit": 8}
-    delayed = [
-        exam.task("record").apply_async((tag, number), countdown=6) for number in range(WAITING)
-    ]
-    with exam.worker(pool="prefork", concurrency=2, settings=settings) as first:
+    """A worker full of delayed tasks takes no more, and gives them back when it ends."""
+    record, settings = exam.task("record"), {"worker_eta_task_limit": 8}
+    delayed = {record.apply_async(("eta", n), countdown=600).id for n in range(WAITING)}
+    with exam.worker(pool="prefork", concurrency=2, settings=settings) as worker:
         until(
-            lambda: len(exam.ask(first, "scheduled")) >= 8 or exam.queue_size() == WAITING,
-            lambda: f"{len(exam.ask(first, 'scheduled'))} scheduled",
+            lambda: len(exam.ask(worker, "scheduled")) >= 8,
+            lambda: f"{len(exam.ask(worker, 'scheduled'))} scheduled",
         )
-        assert len(exam.ask(first, "scheduled")) <= 8
-        ended = exam.wait_ended(tag, WAITING)
-        assert ended == exam.counts(tag) == {result.id: 1 for result in delayed}
+        scheduled = exam.ask(worker, "scheduled")
+        assert len(scheduled) == 8
+        assert {entry["request"]["id"] for entry in scheduled} < delayed
+        assert all(entry["eta"] for entry in scheduled)
+        assert exam.queue_size() == WAITING - 8
+        assert worker.stop() == 0
+    assert exam.queue_size() == WAITING
+    assert not exam.counts("eta")
+
+
+def test_delayed_tasks_do_not_hold_up_others(exam: Exam) -> None:
+    """However many delayed tasks a worker holds, those that are due run at once."""
+    record, tag = exam.task("record"), "due"
+    with exam.worker(pool="solo"):
+        started = time.monotonic()
+        for turn in range(10):
+            for _ in range(20):
+                record.apply_async(("later", turn), countdown=600)
+            assert record.delay(tag, turn).get(timeout=30) == turn
+        assert time.monotonic() - started < 10
+        assert not exam.counts("later")

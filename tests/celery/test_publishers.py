@@ -34,16 +34,14 @@ def test_publishing_programs(shared_exam: Exam, worker: Worker, how: str) -> Non
     assert done.returncode == 0, done.stderr
     ids = done.stdout.split()
     assert len(set(ids)) == COUNT
-    assert shared_exam.wait_ended(how, COUNT) == {task_id: 1 for task_id in ids}
+    assert shared_exam.wait_ended(how, COUNT) == dict.fromkeys(ids, 1)
     assert not [line for line in done.stderr.splitlines() if "Error" in line], done.stderr
 
 
 def test_delay_and_get_from_many_threads(shared_exam: Exam, worker: Worker) -> None:
     def run(lane: int) -> list[int]:
         record = shared_exam.task("record")
-        return [
-            record.delay("lanes", [lane, number]).get(timeout=60)[1] for number in range(25)
-        ]
+        return [record.delay("lanes", [lane, number]).get(timeout=60)[1] for number in range(25)]
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(run, range(8))) == [list(range(25))] * 8
@@ -76,16 +74,20 @@ def test_connections_do_not_pile_up(shared_exam: Exam, worker: Worker) -> None:
 
 
 def test_two_applications_do_not_mix(redis_server: RedisServer, scheme: str) -> None:
-    with Exam(redis_server, scheme, first_db=8) as one, Exam(redis_server, scheme, first_db=12) as two:
-        with one.worker(pool="threads"), two.worker(pool="threads"):
-            mine, theirs = one.task("record"), two.task("record")
+    with (
+        Exam(redis_server, scheme, first_db=8) as one,
+        Exam(redis_server, scheme, first_db=12) as two,
+        one.worker(pool="threads"),
+        two.worker(pool="threads"),
+    ):
+        mine, theirs = one.task("record"), two.task("record")
 
-            def publish(lane: int) -> None:
-                for number in range(20):
-                    (mine if (lane + number) % 2 else theirs).delay("mixed", number)
+        def publish(lane: int) -> None:
+            for number in range(20):
+                (mine if (lane + number) % 2 else theirs).delay("mixed", number)
 
-            with ThreadPoolExecutor(4) as pool:
-                list(pool.map(publish, range(4)))
-            assert set(one.wait_ended("mixed", 40).values()) == {1}
-            assert set(two.wait_ended("mixed", 40).values()) == {1}
-            assert not set(one.counts("mixed")) & set(two.counts("mixed"))
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(publish, range(4)))
+        assert set(one.wait_ended("mixed", 40).values()) == {1}
+        assert set(two.wait_ended("mixed", 40).values()) == {1}
+        assert not set(one.counts("mixed")) & set(two.counts("mixed"))

@@ -42,6 +42,7 @@ def test_a_bare_application(exam: Exam, tmp_path: Path) -> None:
 
 def test_the_celery_command(exam: Exam, tmp_path: Path) -> None:
     with exam.worker(pool="solo") as worker:
+        exam.listening(worker)
         environment = {"PATH": "/usr/bin:/bin", "CELERY_BROKER_URL": exam.broker}
         done = run_celery(["status"], environment, app=None, directory=tmp_path)
         assert f"{worker.name}: OK" in done.stdout, done.stderr
@@ -51,10 +52,9 @@ def test_the_broker_url_of_a_settings_module(exam: Exam, tmp_path: Path) -> None
     module = tmp_path / "celeryconfig.py"
     module.write_text(f"broker_url = {exam.broker!r}\ntask_default_queue = 'exam'\n")
     with exam.worker(pool="solo") as worker:
+        exam.listening(worker)
         environment = {"PATH": "/usr/bin:/bin"}
-        done = run_celery(
-            ["inspect", "ping"], environment, app=None, directory=tmp_path
-        )
+        done = run_celery(["inspect", "ping"], environment, app=None, directory=tmp_path)
         assert worker.name in done.stdout, done.stderr
 
 

@@ -22,13 +22,16 @@ def slots(pool: str) -> int:
 
 def finish_elsewhere(exam: Exam, tag: str, count: int) -> None:
     """Let another worker run what is left, until `count` tasks have ended and none is left."""
+    if len(exam.counts(tag, "end")) == count and exam.queue_size() == 0:
+        return
     with exam.worker(pool="threads", concurrency=10):
         exam.wait_ended(tag, count)
         wait_for(lambda: exam.queue_size() == 0, message="messages are left")
 
 
-@pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
+@pytest.mark.parametrize(
+    ("pool", "late"), [*((pool, False) for pool in POOLS), ("prefork", True), ("threads", True)]
+)
 def test_warm_shutdown(exam: Exam, pool: str, late: bool) -> None:
     tag = f"warm-{pool}"
     gate, record = ("gate_late", "record_late") if late else ("gate", "record")
@@ -158,8 +161,9 @@ def test_a_burst_of_restarts(exam: Exam) -> None:
     results = [exam.task("record").delay(tag, number, 0.01) for number in range(400)]
     ended = 0
     for pool in ("threads", "gevent", "eventlet", "solo"):
-        with exam.worker(pool=pool, concurrency=4):
-            exam.wait_ended(tag, min(400, ended + 40))
+        with exam.worker(pool=pool, concurrency=4) as worker:
+            exam.wait_ended(tag, ended + 40)
+            assert worker.stop() == 0
         ended = len(exam.counts(tag, "end"))
         assert exam.queue_size() == 400 - ended
     finish_elsewhere(exam, tag, 400)
@@ -168,14 +172,15 @@ def test_a_burst_of_restarts(exam: Exam) -> None:
 
 def test_delayed_tasks_survive_the_end_of_their_worker(exam: Exam) -> None:
     tag = "delayed"
-    countdown = 6.0
-    with exam.worker(pool="prefork"):
+    countdown = 8.0
+    with exam.worker(pool="prefork") as worker:
         sent_at = time.time()
         results = [
             exam.task("record").apply_async((tag, number), countdown=countdown)
             for number in range(50)
         ]
         exam.task("add").delay(1, 1).get(timeout=30)
+        assert worker.stop() == 0
     assert not exam.counts(tag)
     with exam.worker(pool="threads"):
         ended = exam.wait_ended(tag, 50)

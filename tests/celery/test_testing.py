@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -31,6 +32,11 @@ def test_task_runs_in_the_worker(phonon_celery_app, phonon_worker) -> None:
 
     phonon_worker.reload()
     assert ship.delay("a book").get(timeout=20) == "a book is on its way"
+
+
+def test_worker_leaves_the_tests_logging_alone(phonon_worker, caplog) -> None:
+    logging.getLogger("shop").warning("out of boxes")
+    assert "out of boxes" in caplog.text
 
 
 @pytest.mark.parametrize("_again", [1, 2])

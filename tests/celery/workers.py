@@ -82,8 +82,7 @@ def run_celery(
         cwd=directory,
         input=input_text,
         text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=timeout_seconds,
         check=False,
     )
@@ -91,6 +90,9 @@ def run_celery(
 
 class Worker:
     """One ``celery worker`` (or ``celery beat``) process group.
+
+    The end of the ``with`` block kills it: a warm shutdown takes an idle worker some
+    seconds, so only the tests to which it matters call ``stop()``.
 
     :param environment: as ``celery_environment`` makes it.
     :param pool: solo, prefork, threads, gevent or eventlet.
@@ -212,8 +214,6 @@ class Worker:
     ) -> None:
         try:
             if kind is None:
-                if self.running:
-                    self.stop()
                 for words in () if self._may_fail else FATAL:
                     assert words not in self.log(), f"{self.name} printed:\n{self.tail()}"
             else:

@@ -55,6 +55,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in ours:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(60))
+        item.add_marker(
+            pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+        )
     dropped = {item for item in ours if "phonon_only" in item.keywords and "phonon" not in SCHEMES}
     if VERSION < (5, 7):
         dropped |= {item for item in ours if item.name.partition("[")[0] in ONLY_57}

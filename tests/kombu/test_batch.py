@@ -6,6 +6,7 @@ import pytest
 from kombu import Connection, Exchange, Queue
 
 from tests.kombu.exam import Broker, Inbox, PumpFactory, tune_in
+from tests.servers import wait_for
 
 
 @pytest.fixture
@@ -33,13 +34,30 @@ def test_a_batch_is_sent_at_its_end_or_when_full(broker: Broker, connection: Con
             producer.publish(number)
         assert broker.size("q") == 0
         producer.publish(9)
-        assert broker.size("q") == 10
+        # Nothing says that publish() waits until the full batch has arrived.
+        wait_for(lambda: broker.size("q") == 10, 5)
         producer.publish(10)
         batch.flush()
         assert broker.size("q") == 11
         producer.publish(11)
 
     assert broker.get_all("q") == list(range(12))
+
+
+@pytest.mark.phonon_only("stock publishes without scripts")
+def test_a_full_batch_is_sent_to_a_server_that_has_forgotten_the_scripts(
+    broker: Broker, connection: Connection
+) -> None:
+    """A server that was just started knows none either."""
+    producer = connection.Producer(routing_key="q")
+    producer.publish(0)
+    broker.client.script_flush()
+    with producer.batch(max_size=10):
+        for number in range(1, 11):
+            producer.publish(number)
+        wait_for(lambda: broker.size("q") == 11, 5)
+
+    assert broker.get_all("q") == list(range(11))
 
 
 def test_a_batch_that_fails_is_dropped(broker: Broker, connection: Connection) -> None:

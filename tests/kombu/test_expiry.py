@@ -7,7 +7,7 @@ import time
 import pytest
 from kombu import Exchange, Queue
 
-from tests.kombu.exam import Broker, Inbox, PumpFactory
+from tests.kombu.exam import Broker, DrainPump, Inbox, PumpFactory
 from tests.servers import wait_for
 
 NAME = "short-lived"
@@ -97,3 +97,32 @@ def test_a_queue_that_others_publish_to_still_vanishes(broker: Broker) -> None:
     assert broker.size(NAME) == 1
 
     wait_for(lambda: broker.key_names(b"short-lived") == [], 10, message="the queue leaked")
+
+
+@pytest.mark.phonon_only("stock delivers messages however old they are")
+def test_a_message_that_has_expired_is_not_delivered(broker: Broker, pump: PumpFactory) -> None:
+    broker.send("q", "brief", expiration=0.2)
+    broker.send("q", "lasting", expiration=60)
+    broker.send("q", "unlimited")
+    connection = broker.connection()
+    broker.consumer(connection, "other")
+    running = pump(connection)
+    running.run(0.3)
+
+    inbox = Inbox()
+    broker.consumer(connection, "q", inbox)
+    running.until(inbox.has(2))
+    running.run(0.1)
+
+    assert inbox.bodies == ["lasting", "unlimited"]
+
+
+def test_a_message_in_hand_does_not_expire(broker: Broker) -> None:
+    broker.send("q", "taken in time", expiration=0.3)
+    with broker.connection() as connection:
+        message = connection.default_channel.basic_get("q")
+        DrainPump(connection).run(0.4)
+        assert message.payload == "taken in time"
+        message.ack()
+
+    assert broker.get_all("q") == []

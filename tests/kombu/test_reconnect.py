@@ -111,7 +111,7 @@ def test_messages_in_hand_come_again_after_the_loss_of_the_connection(
 def test_nothing_is_lost_when_connections_break_again_and_again(
     broker: Broker, pump: PumpFactory
 ) -> None:
-    total = 400
+    total = 200
     inbox = Inbox()
     worker = Worker(broker, pump, ["q"], inbox, prefetch_count=8)
     sender = broker.connection()

@@ -100,6 +100,17 @@ def test_a_requeue_between_many_deliveries(broker: Broker, pump: PumpFactory) ->
     assert inbox.bodies == [0, 1, 2, 3, 2]
 
 
+@pytest.mark.phonon_only("stock acknowledges that one only")
+def test_acknowledging_all_up_to_one(broker: Broker) -> None:
+    broker.send("q", *range(5))
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        messages = [channel.basic_get("q") for _ in range(4)]
+        messages[2].ack(multiple=True)
+
+    assert broker.get_all("q") == [3, 4]
+
+
 def test_recover_gives_everything_back(broker: Broker) -> None:
     broker.send("q", *range(5))
     with broker.connection() as connection:

@@ -6,6 +6,9 @@ from tests.lua.cases import SEEDS, case, seeds_in
 from tests.lua.machine import HOUR_MS
 from tests.lua.pictures import Change
 
+# A case is read across, as a row of a table:
+# fmt: off
+
 UNHELD = seeds_in("absent", "ready", "scheduled", "stalled")
 CLAIMED = seeds_in("claimed", but=("claimed by another",))
 
@@ -36,8 +39,8 @@ for owner in ("A", ""):
          about=f"as {owner or 'anybody'}")
 case("resolve", "claimed by another", lambda m: m.resolve("x", "A"), "NOTCLAIMED", about="as A")
 
-FAILURES = {seed: None for seed in CLAIMED} | {"claimed, failed twice": 2}
-LEVEL = {seed: 0 for seed in CLAIMED} | {"claimed, level 4": 4}
+FAILURES = dict.fromkeys(CLAIMED) | {"claimed, failed twice": 2}
+LEVEL = dict.fromkeys(CLAIMED, 0) | {"claimed, level 4": 4}
 for seed in CLAIMED:
     level, failures = LEVEL[seed], FAILURES[seed]
 

@@ -8,6 +8,9 @@ from tests.lua.cases import case, seeds_in
 from tests.lua.machine import HOUR_MS, Machine
 from tests.lua.pictures import Change
 
+# A case is read across, as a row of a table:
+# fmt: off
+
 ITEM = "item of x"
 
 
@@ -50,6 +53,23 @@ case("put", THERE, lambda m: m.put("x", "item of c", other_id="c"), "same", "c",
 case("put", THERE, lambda m: m.put("x", "another item", other_id="c"), "EXISTS",
      about="other id taken too")
 case("put", (*ABSENT, *THERE), lambda m: m.put("x", binding="b"), "UNBOUND", about="unbound", a="1")
+
+
+case("append", ("absent", "finished"), lambda m: m.append("x"), "ready", "x",
+     lambda c: _put(c).back("x").wake())
+case("append", "retracted", lambda m: m.append("x"), "ready", "x", lambda c: _put(c).back("x"),
+     "behind its ghost: no new wake")
+case("append", "absent", lambda m: (m.put("y"), m.client.delete(m.keys.wake), m.append("x"))[2],
+     "ready", "x", lambda c: _put(_put(c, "y", "item of y").back("y")).back("x"),
+     "behind another: no new wake")
+case("append", THERE, lambda m: m.append("x"), "same", "x", about="again")
+case("append", THERE, lambda m: m.append("x", "another item"), "EXISTS", about="another item")
+case("append", seeds_in("claimed"), lambda m: m.append("x", "another item", "y"), "same", "y",
+     lambda c: _put(c, "y", "another item").back("y").wake(), "by its other id")
+case("append", THERE, lambda m: m.append("x", "item of c", "c"), "same", "c",
+     about="by its other id, again")
+case("append", THERE, lambda m: m.append("x", "another item", "c"), "EXISTS",
+     about="other id taken too")
 
 
 def _claimed(c: Change, level: int = 0, owner: str = "A") -> Change:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.lua.machine import Machine
-from tests.servers import RedisServer, server_name, start_server
+from tests.servers import FakeRedisServer, RedisServer, server_name, start_server
 
 #: What some tests ask for and fakeredis does not have -> how it differs. A test names it with
 #: ``@pytest.mark.needs("acl")``; a run on fakeredis leaves those tests out.
@@ -16,6 +16,7 @@ FAKEREDIS_LACKS: dict[str, str] = {
     "acl": "its ACL checks the command that a client sends, not the commands inside a script",
     "maxmemory": "it knows no limit",
     "script kill": "a script blocks the whole server, SCRIPT KILL included",
+    "scale": "it takes many seconds for what is done to ten thousand jobs",
 }
 
 
@@ -42,6 +43,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=dropped)
 
 
+class PackagedFakeServer(FakeRedisServer):
+    """fakeredis as the package runs it: its own server breaks the connection at a refusal."""
+
+    _PROGRAM = (
+        "import sys; from phonon_kombu.store._fake_server import make_server; "
+        "make_server(('127.0.0.1', int(sys.argv[1]))).serve_forever()"
+    )
+
+
+def start() -> RedisServer:
+    """A server of the kind that this run is for."""
+    return PackagedFakeServer().start() if server_name() == "fakeredis" else start_server()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The session's server."""
+    server = start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def machine(redis_server: RedisServer, redis_db: str) -> Iterator[Machine]:
     """A queue in an empty database."""
@@ -51,9 +74,7 @@ def machine(redis_server: RedisServer, redis_db: str) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def make_machine(
-    redis_server: RedisServer, redis_db: str
-) -> Iterator[Callable[..., Machine]]:
+def make_machine(redis_server: RedisServer, redis_db: str) -> Iterator[Callable[..., Machine]]:
     """Makes queues by name, prefix and hash_tags in one empty database."""
     made: list[Machine] = []
 
@@ -69,6 +90,6 @@ def make_machine(
 @pytest.fixture
 def own_server() -> Iterator[RedisServer]:
     """A server that the test may configure, fill up or keep busy."""
-    server = start_server()
+    server = start()
     yield server
     server.stop()

@@ -151,6 +151,12 @@ class Machine:
         )  # fmt: skip
         return reply
 
+    def append(self, id: str, item: str | None = None, other_id: str = "") -> str:
+        """job/append."""
+        item = f"item of {id}" if item is None else item
+        reply: str = self.run("job/append", id, item, other_id)
+        return reply
+
     def claim(self, owner: str = "A", count: int = 1, order: str = "") -> Claimed:
         """job/claim."""
         more, due, *rest = self.run("job/claim", owner, count, order)

@@ -221,9 +221,7 @@ class Model:
     def picture(self) -> Picture:
         """All keys as they should be, without ghosts and wake."""
         jobs = self.jobs.values()
-        parts: Picture = {
-            name: ready[::-1] for name, ready in zip(LISTS, self.lists, strict=True)
-        }
+        parts: Picture = {name: ready[::-1] for name, ready in zip(LISTS, self.lists, strict=True)}
         parts |= {
             "items": {job.id: job.item for job in jobs},
             "published": {job.id: job.published for job in jobs if job.state != "stalled"},

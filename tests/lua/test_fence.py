@@ -9,7 +9,7 @@ import pytest
 
 from phonon_kombu.errors import Exists, ScriptRefused
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import ExchangeKeys
+from phonon_kombu.store.keys import ExchangeKeys, NodeKeys
 from phonon_kombu.thoonk.states import GRID
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, Case, play
@@ -54,6 +54,23 @@ def exchange(m: Machine) -> None:
         assert m.run("exchange/unbind", "a", "b") == 0
 
 
+def nodes(m: Machine) -> None:
+    """node/* and lock/*: join, beat, be judged, be buried, part."""
+    m.keys = NodeKeys()  # type: ignore[assignment]
+    with m.fence():
+        assert m.run("node/beat", "n", "", "", "") == [0, 0]
+        assert m.run("node/beat", "n", "7", "{}", "1") == [1, 0]
+        assert m.run("node/census", HOUR_MS) == [[], ["n", "7"], []]
+        assert [m.run("node/bury", *args) for args in (("nobody", "", 0), ("n", "8", 0))] == [0, 0]
+        assert m.run("node/bury", "n", "", HOUR_MS) == 0
+        assert m.run("node/bury", "n", "7", 0) == 1
+        assert m.run("node/beat", "n", "", "", "") == [0, 1]
+        assert m.run("node/part", "n", held=m.keys.held("n")) == 1
+        assert m.run("node/beat", "n", "", "", "") == [0, 0]
+        assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
+        assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
+
+
 def results(m: Machine) -> None:
     """job/resolve with a result that ends; a second one in its place."""
     for n in (1, 2):
@@ -95,7 +112,9 @@ def slices(m: Machine) -> None:
         m.purge()
 
 
-PATHS: list[Callable[[Machine], None]] = [lifetime, simple_queue, exchange, results, lost, slices]
+PATHS: list[Callable[[Machine], None]] = [
+    lifetime, simple_queue, exchange, nodes, results, lost, slices
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
@@ -103,9 +122,7 @@ def test_path_inside_the_fence(machine: Machine, path: Callable[[Machine], Any])
     path(machine)
 
 
-def test_every_script_has_been_inside(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_script_has_been_inside(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cases and paths above run all scripts there are."""
     fenced: set[str] = set()
     run = Machine.run
@@ -124,9 +141,7 @@ def test_every_script_has_been_inside(
 
 
 @pytest.mark.parametrize("command", ["GET", "SET", "PERSIST"])
-def test_the_fence_holds(
-    redis_server: RedisServer, machine: Machine, command: str
-) -> None:
+def test_the_fence_holds(redis_server: RedisServer, machine: Machine, command: str) -> None:
     """A script that touches one stray key is refused: else the tests above would prove nothing."""
     value = ", 'v'" if command == "SET" else ""
     script = scripts.parse(

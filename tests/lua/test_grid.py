@@ -27,7 +27,8 @@ def test_cases_fill_the_grid() -> None:
     for name, operation in GRID.items():
         for state in STATES:
             cell = operation.cells[state]
-            assert played.pop((name, state), set()) == {*cell.becomes, *cell.refusals}, (name, state)
+            outcomes = played.pop((name, state), set())
+            assert outcomes == {*cell.becomes, *cell.refusals}, (name, state)
     assert not played
 
 

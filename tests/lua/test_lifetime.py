@@ -47,6 +47,18 @@ def test_a_queue_without_a_lifetime_lives_for_ever(machine: Machine) -> None:
     assert set(lifetimes(machine).values()) == {-1}
 
 
+def test_an_append_gives_new_keys_the_lifetime(machine: Machine) -> None:
+    """Also where only an old entry stands in the list: the items would outlive it."""
+    declare(machine)
+    machine.append("x")
+    assert_end_together(machine, HOUR_MS)
+    machine.retract("x")
+    machine.append("y")
+    left = lifetimes(machine)
+    ghosts = left.pop(machine.keys.ghosts.decode())
+    assert max(left.values()) - min(left.values()) <= SLACK_MS, (left, ghosts)
+
+
 def test_a_put_into_a_new_queue_gives_its_keys_the_lifetime(machine: Machine) -> None:
     declare(machine)
     machine.put("x", level=3, ttl_ms=HOUR_MS)
@@ -92,12 +104,13 @@ def test_touch_gives_all_keys_a_new_lifetime(machine: Machine) -> None:
 
 
 def test_a_queue_that_ended_is_empty(machine: Machine) -> None:
-    declare(machine, 150)
+    declare(machine)
     for n in range(10):
         machine.put(f"j{n}", level=n)
     machine.stall("j3")
     machine.claim()
     machine.touch()
+    age(machine, HOUR_MS - 100)
 
     wait_for(lambda: not lifetimes(machine), 10, message="keys were left behind")
 

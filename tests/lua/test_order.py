@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from tests.lua.machine import HOUR_MS, Machine
@@ -110,17 +112,19 @@ def test_ghosts_do_not_disturb_the_order(machine: Machine) -> None:
 
 def test_a_claim_past_many_ghosts_is_bounded(machine: Machine) -> None:
     """It stops looking after a while, says that more are ready, and the next one goes on."""
-    for n in range(300):
+    for n in range(1200):
         machine.put(f"j{n}")
-    for n in range(299):
+    for n in range(1199):
         machine.retract(f"j{n}")
 
-    replies = [machine.claim()]
-    while replies[-1].more:
+    replies, lengths = [], [1200]
+    while not replies or replies[-1].more:
         replies.append(machine.claim())
+        lengths.append(machine.client.llen(machine.keys.ids))
 
-    assert [reply.ids for reply in replies if reply.jobs] == [["j299"]]
-    assert len(replies) == 300 // 20
+    assert [reply.ids for reply in replies if reply.jobs] == [["j1199"]]
+    assert len(replies) > 2
+    assert max(before - after for before, after in itertools.pairwise(lengths)) <= 501
     assert "ghosts" not in machine.picture()
 
 
@@ -172,6 +176,20 @@ def test_recovered_jobs_come_in_front_the_oldest_first(machine: Machine) -> None
     assert claim_all(machine) == [
         *(f"j{n}" for n in (2, 4, 6, 8, 10)), *(f"j{n}" for n in range(1, 12, 2))
     ]  # fmt: skip
+
+
+def test_all_claims_of_a_node_are_recovered_and_no_others(machine: Machine) -> None:
+    """An owner that ends in a dot stands for all that begin with it."""
+    for n, owner in enumerate(("n1.1", "n1.2", "n10.1", "n1", "x.n1.1", "n1.10")):
+        machine.put(f"j{n}")
+        machine.claim(owner)
+
+    assert machine.recover("n1.") == 3
+
+    assert sorted(machine.picture()["owners"].values()) == ["n1", "n10.1", "x.n1.1"]
+    assert machine.recover("n1") == 1
+    assert machine.recover("n1.1") == 0
+    assert sorted(claim_all(machine)) == ["j0", "j1", "j3", "j5"]
 
 
 def test_timed_out_claims_come_in_front_the_longest_held_first(machine: Machine) -> None:

@@ -79,6 +79,7 @@ def test_ends_repeated_change_nothing(machine: Machine) -> None:
         machine.retract("d")
 
 
+@pytest.mark.needs("scale")
 def test_recovery_of_ten_thousand_claims_in_slices(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,9 +87,7 @@ def test_recovery_of_ten_thousand_claims_in_slices(
     ids = fill(machine, 10_000)
     for n in range(20):
         assert len(machine.claim("AB"[n % 2], 500).ids) == 500
-    assert machine.picture()["owners"] == {
-        id: "AB"[n // 500 % 2] for n, id in enumerate(ids)
-    }
+    assert machine.picture()["owners"] == {id: "AB"[n // 500 % 2] for n, id in enumerate(ids)}
     kept = [id for n, id in enumerate(ids) if n // 500 % 2 == 0][:3]
 
     cursor, slices, took = "0", [], []
@@ -157,6 +156,7 @@ OVERSIZED: dict[str, Callable[[Machine, list[str]], Any]] = {
 }
 
 
+@pytest.mark.needs("scale")
 @pytest.mark.parametrize(
     ("state", "name"),
     [

@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -143,21 +144,21 @@ class Session:
         name, targets = f"{suite}-{Path(file).stem}", [file]
         if (options.scheme == OURS or options.reuse_stock) and saved.exists():
             result.stock = load(saved)
+            result.stock_seconds = sum(one.seconds for one in result.stock.values())
         elif options.scheme != OURS:
             began = time.monotonic()
             result.stock = self.runner(suite).run([file], f"{name}-{STOCK}")
             result.stock_seconds = time.monotonic() - began
             if not options.keyword:
                 save(result.stock, saved)
-            say(f"{result.stock_seconds:6.0f} s  {file} on {STOCK}: {dict(counts(result.stock))}")
+            progress(file, STOCK, result.stock_seconds, counts(result.stock))
         if options.scheme != OURS or saved.exists():
             targets = [t for t, o in result.stock.items() if o.outcome in (PASSED, FLAKY)]
         if options.scheme != STOCK and targets:
             began = time.monotonic()
             result.ours = self.run_ours(suite, name, targets, result.stock)
             result.ours_seconds = time.monotonic() - began
-            found = dict(counts(result.ours, EXCLUSIONS[suite]))
-            say(f"{result.ours_seconds:6.0f} s  {file} on {OURS}: {found}")
+            progress(file, OURS, result.ours_seconds, counts(result.ours, EXCLUSIONS[suite]))
         return result
 
     def run_ours(self, suite: str, name: str, targets: list[str], stock: Outcomes) -> Outcomes:
@@ -182,6 +183,13 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def progress(file: str, scheme: str, seconds: float, found: Counter[str]) -> None:
+    """Say how one file went, unless no test of it was selected."""
+    if found:
+        figures = ", ".join(f"{number} {outcome}" for outcome, number in found.items())
+        say(f"{seconds:6.0f} s  {file} on {scheme}: {figures}")
+
+
 def assumed(ours: Outcomes) -> Outcomes:
     """Stand in for stock's outcomes where there are none: all passed that did not skip itself."""
     idle = (SKIPPED, UNCOLLECTABLE)
@@ -203,7 +211,11 @@ def report(session: Session, results: dict[str, Result]) -> bool:
             basis = result.stock or assumed(result.ours)
             complete = not session.options.keyword
             if not complete:
-                basis = {test: one for test, one in basis.items() if test in result.ours}
+                basis = {
+                    test: one
+                    for test, one in basis.items()
+                    if test in result.ours or one.outcome == UNCOLLECTABLE
+                }
             verdicts[name] = compare(
                 basis, result.ours, EXCLUSIONS[name], KNOWN_FLAKY[name], complete
             )
@@ -217,7 +229,7 @@ def report(session: Session, results: dict[str, Result]) -> bool:
             ("unsteady on ours only", verdict.unsteady),
             ("stale exclusions: ours passes them", verdict.stale),
             ("flaky, known to be", verdict.flaky),
-            ("listed, but stock passes no such test", verdict.unmatched),
+            ("listed, but stock passes no such test in this version", verdict.unmatched),
             ("stock fails", failed),
             ("stock is unsteady", unsteady),
         ):

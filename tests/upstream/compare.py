@@ -25,7 +25,7 @@ COLUMNS = (PASSED, FAILED, FLAKY, SKIPPED, EXCLUDED, NOT_RUN, UNCOLLECTABLE)
 class Verdict:
     """What a comparison found; each list holds lines for a reader."""
 
-    #: Stock passes it, ours does not.
+    #: Stock passes it, ours does not; or a whole file lacks something that it imports.
     broken: list[str] = field(default_factory=list)
     #: Ours failed it first and passed it later; stock did not, and it is not listed as flaky.
     unsteady: list[str] = field(default_factory=list)
@@ -52,6 +52,8 @@ def compare(
     """Compare the outcomes of one suite. Without ``complete``, unmatched entries are no news."""
     verdict = Verdict()
     for test, theirs in stock.items():
+        if theirs.outcome == UNCOLLECTABLE and reason(exclusions, test) is None:
+            verdict.broken.append(f"{test}: not to be collected here, {theirs.message}")
         if theirs.outcome not in (PASSED, FLAKY):
             continue
         result = ours.get(test)
@@ -71,8 +73,9 @@ def compare(
         else:
             verdict.broken.append(f"{test}: {outcome}, {result.message if result else 'absent'}")
     if complete:
-        passed = [test for test, one in stock.items() if one.outcome in (PASSED, FLAKY)]
-        names = {*passed, *(test.partition("[")[0] for test in passed)}
+        known = (PASSED, FLAKY, UNCOLLECTABLE)
+        matched = [test for test, one in stock.items() if one.outcome in known]
+        names = {*matched, *(test.partition("[")[0] for test in matched)}
         verdict.unmatched = sorted({*exclusions, *known_flaky} - names)
     return verdict
 
@@ -88,9 +91,12 @@ def counts(outcomes: Outcomes, exclusions: dict[str, str] | None = None) -> Coun
 
 def table(rows: Iterable[tuple[str, str, Counter[str], float]]) -> str:
     """Return the figures of (suite, scheme, counts, seconds) as a table in plain text."""
-    lines = [f"{'suite':<14}{'broker -> backend':<22}"]
-    lines[0] += "".join(f"{column:>{len(column) + 3}}" for column in COLUMNS) + f"{'seconds':>10}"
+    widths = [max(len(column) + 2, 8) for column in COLUMNS]
+    heading = "".join(f"{name:>{width}}" for name, width in zip(COLUMNS, widths, strict=True))
+    lines = [f"{'suite':<14}{'broker -> backend':<19}{heading}{'seconds':>9}"]
     for suite, scheme, found, seconds in rows:
-        cells = "".join(f"{found[column]:>{len(column) + 3}}" for column in COLUMNS)
-        lines.append(f"{suite:<14}{scheme:<22}{cells}{seconds:>10.0f}")
+        cells = "".join(
+            f"{found[name]:>{width}}" for name, width in zip(COLUMNS, widths, strict=True)
+        )
+        lines.append(f"{suite:<14}{scheme:<19}{cells}{seconds:>9.0f}")
     return "\n".join(lines)

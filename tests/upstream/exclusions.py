@@ -67,8 +67,7 @@ EXCLUSIONS: dict[str, dict[str, str]] = {
         ),
         BROKEN_LOOKUP + "test_failed_requeue_keeps_message_unacked": LOOKUP,
         BROKEN_LOOKUP + "test_failed_restore_visible_keeps_message_unacked": LOOKUP,
-        REDIS
-        + "test_RedisRestoreAtShutdown::test_unacked_message_requeued_on_connection_close": (
+        REDIS + "test_RedisRestoreAtShutdown::test_unacked_message_requeued_on_connection_close": (
             UNACKED + "Shown by tests/kombu/test_requeue.py"
         ),
         HEALTH + "test_live_connection_with_unread_reply_not_dropped": IN_POLL,
@@ -83,13 +82,20 @@ EXCLUSIONS: dict[str, dict[str, str]] = {
         PAUSE + "test_pending_message_survives_cancel_or_close": PENDING,
         PAUSE + "test_paused_channel_does_not_block_other_channels": PENDING,
     },
-    "celery": {},
+    "celery": {
+        "t/integration/test_backend.py": "imports Azure's client, and tests only that backend",
+    },
 }
 
 #: Package -> test id -> how it was seen to fail now and then on stock as well.
 KNOWN_FLAKY: dict[str, dict[str, str]] = {
     "kombu": {},
-    "celery": {},
+    "celery": {
+        "t/integration/test_tasks.py::test_task_replacement::test_replaced_task_nesting_level_0": (
+            "sets its result to False after it has sent the task, so a worker that is quick to "
+            "receive it is overwritten: about 12 % of 240 runs on stock, 14 % on ours"
+        ),
+    },
 }
 
 

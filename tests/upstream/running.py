@@ -162,6 +162,8 @@ class Runner:
             shown_broker = shown_backend = "redis"
         return {
             **os.environ,
+            # Some tests start `celery` by its name.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
             # Only the plugins named here: others (rerunfailures, xdist, ...) change outcomes.
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTEST_ADDOPTS": "",

@@ -19,6 +19,7 @@ from tests.upstream.running import (
     PASSED,
     PLUGIN_NAME,
     SKIPPED,
+    UNCOLLECTABLE,
     Outcome,
     Outcomes,
     Runner,
@@ -75,6 +76,13 @@ def test_an_entry_for_a_test_that_does_not_exist_is_told() -> None:
     assert short.unmatched == []
 
 
+def test_a_file_that_cannot_be_imported_is_no_good_unless_listed() -> None:
+    stock = {"t/test_x.py": Outcome(UNCOLLECTABLE, 0.0, "no module named y")}
+    assert not compare(stock, {}, {}, {}).good
+    verdict = compare(stock, {}, {"t/test_x.py": "needs y"}, {})
+    assert verdict.good and verdict.unmatched == []
+
+
 def test_the_table_counts_excluded_tests_apart() -> None:
     found = counts(outcomes(a=PASSED, b=FAILED, c=FAILED), {"b": "why"})
     assert found == {PASSED: 1, EXCLUDED: 1, FAILED: 1}
@@ -86,7 +94,7 @@ def test_every_entry_has_a_reason() -> None:
     for listing in (EXCLUSIONS, KNOWN_FLAKY):
         for entries in listing.values():
             for test, why in entries.items():
-                assert "::test_" in test and len(why) > 20, test
+                assert "/test_" in test and len(why) > 20, test
 
 
 @pytest.mark.parametrize(
@@ -107,7 +115,7 @@ def test_their_urls_become_ours(theirs: object, ours: object) -> None:
     assert plugin.translate(theirs) == ours
 
 
-TESTS = '''
+TESTS = """
 import os, sys, pytest, kombu
 
 def test_passes(): pass
@@ -129,7 +137,7 @@ def test_takes_too_long():
     import threading
     threading.Event().wait()
 def test_ends_the_run(): os._exit(3)
-'''
+"""
 
 
 @pytest.mark.parametrize(
