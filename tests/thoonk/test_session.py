@@ -107,7 +107,7 @@ def test_prefix_and_names(redis_server: RedisServer, redis_db: str) -> None:
     assert works(Thoonk("127.0.0.1", redis_server.port, prefix="app:"))
     names = set(redis_server.client().keys())
     assert names and all(name.startswith(b"app:") for name in names)
-    assert b"app:feed.result.j:{works}" in names
+    assert b"app:feed.result:{works}.j" in names
     assert works(Thoonk("127.0.0.1", redis_server.port, hash_tags=False))
     assert redis_server.client().hget("feed.config:works", "type") == b"job"
     assert redis_server.client().smembers("feeds") == {b"works"}
