@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.celery.exam import Exam
+from tests.celery.exam import Exam, until
 from tests.servers import RedisServer
 
 # What a broker itself adds to a message that was taken and given back, and what is
@@ -80,8 +80,12 @@ def test_migrate(redis_server: RedisServer, source: str, target: str) -> None:
             ended = new.wait_ended(tag, len(sent))
             assert ended == new.counts(tag) == dict.fromkeys(sent, 1)
         assert {run["id"]: run["value"] for run in new.log(tag, "end")} == sent
-        results = {task_id: old.app.AsyncResult(task_id).get(timeout=10) for task_id in sent}
-        assert results == sent
+        results = {task_id: old.app.AsyncResult(task_id) for task_id in sent}
+        until(
+            lambda: all(result.state == "SUCCESS" for result in results.values()),
+            lambda: f"{[result for result in results.values() if result.state != 'SUCCESS']}",
+        )
+        assert {task_id: result.result for task_id, result in results.items()} == sent
         assert new.queue_size() == 0
 
 

@@ -149,7 +149,7 @@ def test_nothing_secret_in_a_repr() -> None:
         {"client": object()},
         {"client": redis.asyncio.Redis()},
     ],
-    ids=str,
+    ids=lambda arguments: "-".join(arguments),
 )
 def test_addresses_that_make_no_sense(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:

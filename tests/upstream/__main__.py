@@ -31,6 +31,7 @@ from tests.upstream.running import (
     UNCOLLECTABLE,
     Outcome,
     Outcomes,
+    Piece,
     Runner,
     end_all_runs,
     load,
@@ -73,7 +74,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 @dataclass
 class Result:
-    """What one suite came to, on both schemes; the seconds are those of its files added up."""
+    """What one suite came to, on both schemes; the seconds are those of its pieces added up."""
 
     stock: Outcomes = field(default_factory=dict)
     ours: Outcomes = field(default_factory=dict)
@@ -81,7 +82,7 @@ class Result:
     ours_seconds: float = 0.0
 
     def add(self, other: Result) -> None:
-        """Take over what another part of the suite came to."""
+        """Take over what another piece of the suite came to."""
         self.stock.update(other.stock)
         self.ours.update(other.ours)
         self.stock_seconds += other.stock_seconds
@@ -89,7 +90,7 @@ class Result:
 
 
 class Session:
-    """One run of the command: its options, its directories, and the work on each file."""
+    """One run of the command: its options, its directories, and the work on each piece."""
 
     def __init__(self, options: argparse.Namespace, work: Path) -> None:
         self.options = options
@@ -98,12 +99,12 @@ class Session:
         self.logs: Path = options.logs or self.cache / "logs"
         self.names = list(SUITES) if options.suite == "all" else [options.suite]
 
-    def saved_stock(self, suite: str, file: str) -> Path:
+    def saved_stock(self, suite: str, piece: Piece) -> Path:
         """The file of stock's results with just these versions, this Python and this server."""
         versions = [f"{package}-{version(package)}" for package in ("kombu", "celery", "redis")]
         python = ".".join(platform.python_version_tuple()[:2])
         directory = self.cache / "-".join(["stock", *versions, python, self.options.server])
-        return directory / f"{suite}-{Path(file).stem}.json"
+        return directory / f"{suite}-{piece.name}.json"
 
     def prepare(self, suite: str) -> Path:
         """Unpack the tests of a suite, with the plugin beside them."""
@@ -120,15 +121,15 @@ class Session:
         )  # fmt: skip
 
     def run(self) -> dict[str, Result]:
-        """Run all that the options ask for: each file in a process and on a server of its own."""
+        """Run all that the options ask for: each piece in a process, on a server of its own."""
         results = {name: Result() for name in self.names}
         jobs = [
-            (name, file)
+            (name, piece)
             for name in reversed(self.names)
-            for file in SUITES[name].files(self.prepare(name))
+            for piece in SUITES[name].pieces(self.prepare(name))
         ]
         with ThreadPoolExecutor(self.options.jobs) as pool:
-            work = [(name, pool.submit(self.run_file, name, file)) for name, file in jobs]
+            work = [(name, pool.submit(self.run_piece, name, piece)) for name, piece in jobs]
             try:
                 for name, future in work:
                     results[name].add(future.result())
@@ -138,30 +139,33 @@ class Session:
                 raise
         return results
 
-    def run_file(self, suite: str, file: str) -> Result:
-        """Run the tests of one file: on stock, then on ours those that stock passes."""
-        result, saved, options = Result(), self.saved_stock(suite, file), self.options
-        name, targets = f"{suite}-{Path(file).stem}", [file]
+    def run_piece(self, suite: str, piece: Piece) -> Result:
+        """Run the tests of one piece: on stock, then on ours those that stock passes."""
+        result, saved, options = Result(), self.saved_stock(suite, piece), self.options
+        name = f"{suite}-{piece.name}"
+        targets: Piece | list[str] = piece
         if (options.scheme == OURS or options.reuse_stock) and saved.exists():
             result.stock = load(saved)
             result.stock_seconds = sum(one.seconds for one in result.stock.values())
         elif options.scheme != OURS:
             began = time.monotonic()
-            result.stock = self.runner(suite).run([file], f"{name}-{STOCK}")
+            result.stock = self.runner(suite).run(piece, f"{name}-{STOCK}")
             result.stock_seconds = time.monotonic() - began
             if not options.keyword:
                 save(result.stock, saved)
-            progress(file, STOCK, result.stock_seconds, counts(result.stock))
+            progress(name, STOCK, result.stock_seconds, counts(result.stock))
         if options.scheme != OURS or saved.exists():
             targets = [t for t, o in result.stock.items() if o.outcome in (PASSED, FLAKY)]
         if options.scheme != STOCK and targets:
             began = time.monotonic()
             result.ours = self.run_ours(suite, name, targets, result.stock)
             result.ours_seconds = time.monotonic() - began
-            progress(file, OURS, result.ours_seconds, counts(result.ours, EXCLUSIONS[suite]))
+            progress(name, OURS, result.ours_seconds, counts(result.ours, EXCLUSIONS[suite]))
         return result
 
-    def run_ours(self, suite: str, name: str, targets: list[str], stock: Outcomes) -> Outcomes:
+    def run_ours(
+        self, suite: str, name: str, targets: Piece | list[str], stock: Outcomes
+    ) -> Outcomes:
         """Run tests on phonon, and those that skipped themselves once more in disguise."""
         settings = {
             "broker": OURS,
@@ -169,7 +173,7 @@ class Session:
             "limits": {t: max(LEAST_LIMIT_SECONDS, PATIENCE * o.seconds) for t, o in stock.items()},
         }
         name = f"{name}-{OURS}"
-        excluded = [t for t in targets if reason(EXCLUSIONS[suite], t) is not None]
+        excluded = [test for test in stock if reason(EXCLUSIONS[suite], test) is not None]
         outcomes = self.runner(suite, **settings).run(targets, name, excluded)
         skipped = [test for test, one in outcomes.items() if one.outcome == SKIPPED]
         if skipped and suite == "celery":
@@ -183,11 +187,11 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def progress(file: str, scheme: str, seconds: float, found: Counter[str]) -> None:
-    """Say how one file went, unless no test of it was selected."""
+def progress(name: str, scheme: str, seconds: float, found: Counter[str]) -> None:
+    """Say how one piece went, unless no test of it was selected."""
     if found:
         figures = ", ".join(f"{number} {outcome}" for outcome, number in found.items())
-        say(f"{seconds:6.0f} s  {file} on {scheme}: {figures}")
+        say(f"{seconds:6.0f} s  {name} on {scheme}: {figures}")
 
 
 def assumed(ours: Outcomes) -> Outcomes:

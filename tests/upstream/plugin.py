@@ -4,7 +4,7 @@ A copy of this file lies beside the unpacked tests, so it imports nothing of ``t
 the environment: PHONON_UPSTREAM_BROKER and PHONON_UPSTREAM_BACKEND name the scheme that takes the
 place of ``redis`` ("redis" changes nothing), PHONON_UPSTREAM_REPORT the file to which a line of
 JSON is written for each step, PHONON_UPSTREAM_LIMITS one with a time limit in seconds for some of
-the tests.
+the tests, PHONON_UPSTREAM_SHARE the share of the tests to run ("1/4": the second of four).
 """
 
 from __future__ import annotations
@@ -136,6 +136,9 @@ class Report:
             self.write(event="uncollectable", id=report.nodeid, message=last_line(report))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        number, _, of = os.environ.get("PHONON_UPSTREAM_SHARE", "").partition("/")
+        if of:
+            items[:] = items[int(number) :: int(of)]
         path = os.environ.get("PHONON_UPSTREAM_LIMITS")
         if path:
             with open(path, encoding="utf-8") as file:

@@ -21,6 +21,9 @@ RERUNS = 2
 TEST_TIMEOUT_SECONDS = 300
 #: A whole pytest run that takes longer is hung: it is ended, and its tests count as not run.
 RUN_TIMEOUT_SECONDS = 3600
+#: A file larger than this is run in so many pieces.
+LARGE_FILE_BYTES = 100_000
+SHARES = 4
 #: On ours a test may take this many times what it takes on stock, and at least the seconds below.
 PATIENCE = 4
 LEAST_LIMIT_SECONDS = 60
@@ -58,6 +61,20 @@ Outcomes = dict[str, Outcome]
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A test file, or of a large one every so-manieth test."""
+
+    file: str
+    number: int = 0
+    of: int = 1
+
+    @property
+    def name(self) -> str:
+        """A name for files and for messages."""
+        return Path(self.file).stem + (f"-{self.number + 1}of{self.of}" if self.of > 1 else "")
+
+
+@dataclass(frozen=True)
 class Suite:
     """The integration tests of one package that concern Redis."""
 
@@ -69,10 +86,15 @@ class Suite:
     def title(self) -> str:
         return f"{self.package} {version(self.package)}"
 
-    def files(self, directory: Path) -> list[str]:
-        """Return the test files in the unpacked ``directory``, relative to it, longest first."""
+    def pieces(self, directory: Path) -> list[Piece]:
+        """Return what is run in a process of its own each, the largest files first."""
         found = sorted(directory.glob(self.pattern), key=lambda path: -path.stat().st_size)
-        return [str(path.relative_to(directory)) for path in found]
+        pieces = []
+        for path in found:
+            shares = SHARES if path.stat().st_size > LARGE_FILE_BYTES else 1
+            file = str(path.relative_to(directory))
+            pieces += [Piece(file, number, shares) for number in range(shares)]
+        return pieces
 
 
 SUITES = {
@@ -101,12 +123,14 @@ class Runner:
     #: Test -> seconds it may take. The others have TEST_TIMEOUT_SECONDS or upstream's own limit.
     limits: dict[str, float] = field(default_factory=dict)
 
-    def run(self, targets: Iterable[str], name: str, keep_failed: Iterable[str] = ()) -> Outcomes:
-        """Run ``targets`` (files or test ids); those that fail up to RERUNS times more.
+    def run(
+        self, targets: Piece | list[str], name: str, keep_failed: Iterable[str] = ()
+    ) -> Outcomes:
+        """Run ``targets`` (a piece or test ids); those that fail up to RERUNS times more.
 
         ``name`` is for the log files. Tests in ``keep_failed`` are not run again.
         """
-        outcomes = self.run_once(list(targets), name)
+        outcomes = self.run_once(targets, name)
         kept = set(keep_failed)
         for attempt in range(RERUNS):
             again = [
@@ -125,7 +149,7 @@ class Runner:
                     outcomes[test] = result
         return outcomes
 
-    def run_once(self, targets: list[str], name: str) -> Outcomes:
+    def run_once(self, targets: Piece | list[str], name: str) -> Outcomes:
         """Run ``targets`` in one pytest process with a server of its own."""
         if _ended.is_set():
             raise InterruptedError
@@ -133,7 +157,8 @@ class Runner:
         report = self.logs / f"{name}.jsonl"
         report.unlink(missing_ok=True)
         arguments = self.logs / f"{name}.args"
-        arguments.write_text("\n".join(targets), encoding="utf-8")
+        chosen = [targets.file] if isinstance(targets, Piece) else targets
+        arguments.write_text("\n".join(chosen), encoding="utf-8")
         limits = self.logs / f"{name}.limits.json"
         limits.write_text(json.dumps(self.limits), encoding="utf-8")
         command = [
@@ -151,6 +176,8 @@ class Runner:
             with (self.logs / f"{name}.log").open("wb") as log:
                 environment = self._environment(server, report)
                 environment["PHONON_UPSTREAM_LIMITS"] = str(limits)
+                if isinstance(targets, Piece):
+                    environment["PHONON_UPSTREAM_SHARE"] = f"{targets.number}/{targets.of}"
                 self._spawn(command, environment, log)
         finally:
             server.stop()

@@ -15,6 +15,7 @@ from tests.upstream.exclusions import EXCLUSIONS, KNOWN_FLAKY
 from tests.upstream.running import (
     FAILED,
     FLAKY,
+    LARGE_FILE_BYTES,
     NOT_RUN,
     PASSED,
     PLUGIN_NAME,
@@ -161,7 +162,8 @@ def test_a_run_notes_what_became_of_each_test(
     logs = tmp_path / "logs"
     runner = Runner(suite, tests, logs, broker=broker, disguise=disguise, limits=limits)
 
-    found = runner.run(suite.files(tests), "small")
+    (piece,) = suite.pieces(tests)
+    found = runner.run(piece, "small")
 
     assert {test.partition("::")[2]: one.outcome for test, one in found.items()} == {
         "test_passes": PASSED,
@@ -176,6 +178,23 @@ def test_a_run_notes_what_became_of_each_test(
     assert "for a reason" in found["test_small.py::test_fails"].message
     save(found, tmp_path / "saved.json")
     assert load(tmp_path / "saved.json") == found
+
+
+def test_the_pieces_of_a_large_file_are_all_of_it(tmp_path: Path) -> None:
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    functions = "".join(f"def test_{number}(): pass\n" for number in range(10))
+    (tests / "test_large.py").write_text(functions + "#" * LARGE_FILE_BYTES)
+    shutil.copy(Path(plugin.__file__), tests / f"{PLUGIN_NAME}.py")
+    suite = Suite("kombu", "test_*.py")
+    runner = Runner(suite, tests, tmp_path / "logs")
+
+    pieces = [runner.run_once(piece, piece.name) for piece in suite.pieces(tests)]
+
+    assert sorted(map(len, pieces)) == [2, 2, 3, 3]
+    assert {test for piece in pieces for test in piece} == {
+        f"test_large.py::test_{number}" for number in range(10)
+    }
 
 
 def test_a_run_without_a_report_has_no_outcomes(tmp_path: Path) -> None:
