@@ -112,6 +112,7 @@ class RedisServer:
         self.username: str | None = None
         self.password: str | None = None
         self.process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._clients: dict[int, redis.Redis] = {}
 
     @property
@@ -151,6 +152,7 @@ class RedisServer:
                     start_new_session=True,
                 )  # fmt: skip
             _live.add(self)
+            self._start_guard()
             if self._wait_until_up():
                 return self
             self._end(signal.SIGKILL)
@@ -158,6 +160,23 @@ class RedisServer:
             if keep_port or "already in use" not in self.log_tail():
                 break
         raise RuntimeError(f"{self.binary} did not start:\n{self.log_tail()}")
+
+    def _start_guard(self) -> None:
+        """Have a shell end the server when this process is gone, however it came to its end."""
+        program = f"cat >/dev/null; kill -9 {self.pid}; rm -rf '{self.directory}'"
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", program],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _end_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None and guard.stdin is not None:
+            os.killpg(guard.pid, signal.SIGKILL)
+            guard.wait()
+            guard.stdin.close()
 
     def _wait_until_up(self) -> bool:
         assert self.process is not None
@@ -206,6 +225,7 @@ class RedisServer:
         os.kill(self.pid, signal.SIGCONT)
 
     def _end(self, signum: int) -> None:
+        self._end_guard()
         process, self.process = self.process, None
         for client in self._clients.values():
             client.close()

@@ -39,7 +39,7 @@ def make_app(broker: str, run: str) -> Celery:
         worker_hijack_root_logger=False,
     )
 
-    @app.task(name=TASK, bind=True)
+    @app.task(name=TASK, bind=True, shared=False)
     def count(self: Any, path: str) -> None:
         found = count_file(path)
         _ledger(broker, run).record(self.request.id, found)

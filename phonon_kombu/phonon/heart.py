@@ -40,7 +40,12 @@ ELECTION_MS = 2000
 RETRY_SECONDS = 0.5
 
 #: What may go wrong with a beat and go away again.
-PASSING_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, RedisError, PhononError)
+PASSING_ERRORS: tuple[type[Exception], ...] = (
+    *CONNECTION_ERRORS,
+    RedisError,
+    PhononError,
+    ValueError,  # a socket that was closed under the selector
+)
 
 
 @dataclass(frozen=True)
@@ -197,9 +202,13 @@ class Heart:
         sock = getattr(self._connection, "_sock", None)
         if sock is None:
             return self._connection is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            if not selector.select(0):
+                return False
         try:
-            return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
-        except (BlockingIOError, ValueError):
+            return bool(sock.recv(1, socket.MSG_PEEK) == b"")
+        except ValueError:  # TLS does not peek: the next beat tells
             return False
         except OSError:
             return True

@@ -65,6 +65,8 @@ def make_server(address: str | tuple[str, int]) -> Any:
         address_family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
 
         def server_bind(self) -> None:
+            if self.address_family == socket.AF_INET:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.socket.bind(self.server_address)
             self.server_address: Any = self.socket.getsockname()
 

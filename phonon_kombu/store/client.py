@@ -66,7 +66,13 @@ def translate(error: redis_errors.ResponseError) -> Exception:
     if word in errors.REFUSALS:
         return errors.REFUSALS[word](text[len(word) :].strip() or word)
     name = type(error).__name__
-    if word in HEALABLE or name in ("ReadOnlyError", "MasterDownError", "ClusterDownError"):
+    # Redis 6.2 wraps what a command in a script is refused with: "ERR ... -READONLY You can't".
+    wrapped = any(f"-{refusal} " in text for refusal in HEALABLE)
+    if (
+        word in HEALABLE
+        or wrapped
+        or name in ("ReadOnlyError", "MasterDownError", "ClusterDownError")
+    ):
         return Healable(f"{text} (the server cannot write at the moment, connecting again)")
     if word == "OOM" or "OOM command not allowed" in text or name == "OutOfMemoryError":
         return errors.OutOfMemory(
