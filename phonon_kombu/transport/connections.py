@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import redis
 from kombu.transport import redis as stock
@@ -103,7 +104,7 @@ class Connections(stock.Channel):
                 params.pop(name, None)
             if "path" in embedded:
                 params.pop("socket_connect_timeout", None)
-            params.update(embedded, username=None, password=None)
+            params.update({"username": None, "password": None, **embedded})
         elif "://" in hostname and scheme == "sentinel":
             path = _parse_url(hostname).path
             if path:
@@ -128,7 +129,7 @@ class Connections(stock.Channel):
         _, _, address = hostname.partition("://")
         directory, _, query = address.partition("?")
         del query
-        return dict(acquire(directory or None))
+        return dict(acquire(unquote(directory) or None))
 
     def _secure(self, params: dict[str, Any], ssl: Any) -> None:
         """TLS with the server's certificate verified, unless the user says otherwise."""
