@@ -79,7 +79,7 @@ def translate(error: redis_errors.ResponseError) -> Exception:
             "the server has reached its maxmemory and nothing was written: give it more memory, "
             "or let workers catch up"
         )
-    if word == "NOPERM" or name == "NoPermissionError" or "NOPERM" in text:
+    if word == "NOPERM" or name == "NoPermissionError" or "NOPERM" in text or "ACL failure" in text:
         return errors.ScriptRefused(
             f"the server's ACL forbids this user a command or key: {text} (see the ACL page)"
         )
@@ -111,16 +111,12 @@ class Link:
         self._connection: Any = None
         self._unread: list[tuple[list[Any], Callable[[list[Any]], None]]] = []
         self._epoch = _fork_epoch
+        #: Scripts that the server knows, as far as this connection has seen.
+        self._known: set[str] = set()
         self.lock = threading.RLock()
 
     def connection(self) -> Any:
         """The connection, made or made anew where needed."""
-        if self._epoch != _fork_epoch:
-            # The parent talks on that socket: forget it, and do not shut it down.
-            self.lock = threading.RLock()
-            self._connection = None
-            self._unread = []
-            self._epoch = _fork_epoch
         connection = self._connection
         if connection is None:
             connection = self._connection = self._acquire()
@@ -135,14 +131,17 @@ class Link:
         connection, self._connection = self._connection, None
         self.lock = threading.RLock()
         self._unread = []
+        self._known = set()
         self._epoch = _fork_epoch
         if connection is not None:
             connection.disconnect()
 
     def close(self) -> None:
         """Give the connection back. The next call makes a new one."""
+        self._mind_fork()
         connection, self._connection = self._connection, None
         self._unread = []
+        self._known = set()
         if connection is not None and self._epoch == _fork_epoch:
             try:
                 connection.disconnect()
@@ -168,9 +167,12 @@ class Link:
         their places.
         """
         packed = pack_calls(calls)
+        self._mind_fork()
         with self.lock:
             if self._unread:
                 self.hear()
+            if len(calls) > 1:
+                self._teach(calls)
             try:
                 replies = self._exchange(packed, len(calls))
             except CONNECTION_ERRORS:
@@ -203,8 +205,10 @@ class Link:
         Only one such write is under way: the one before is heard first.
         """
         packed = pack_calls(calls)
+        self._mind_fork()
         with self.lock:
             self.hear()
+            self._teach(calls)
             self.connection().send_packed_command((packed,))
             self._unread.append((list(calls), on_replies))
 
@@ -225,6 +229,32 @@ class Link:
                     if isinstance(reply, Exception):
                         replies[i] = self._again(calls[i], reply)
                 on_replies(replies)
+
+    def _mind_fork(self) -> None:
+        """Before the lock is taken: in a forked child another thread of the parent may hold it."""
+        if self._epoch != _fork_epoch:
+            self.after_fork()
+
+    def _teach(self, calls: Sequence[Any]) -> None:
+        """Load the scripts that the server may not know before calls whose order counts.
+
+        A call that is refused as unknown is repeated after those that stand behind it.
+        """
+        scripts = {
+            call[0].script.sha: call[0].script
+            for call in calls
+            if isinstance(call[0], Prepared) and call[0].script.sha not in self._known
+        }
+        if scripts:
+            try:
+                self._exchange(
+                    pack_calls([(b"SCRIPT", b"LOAD", s.source) for s in scripts.values()]),
+                    len(scripts),
+                )
+            except CONNECTION_ERRORS:
+                self.close()
+                return  # the calls themselves will meet it, and may be repeated
+            self._known.update(scripts)
 
     def _exchange(self, packed: bytes, count: int) -> list[Any]:
         connection = self.connection()

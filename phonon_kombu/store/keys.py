@@ -57,7 +57,16 @@ class QueueKeys:
     :attr:`levels` are the ten ids lists, level 0 first.
     """
 
-    __slots__ = ("queue", "levels", "all", "_head", "_tail", *CONTRACT_PARTS, *ADDED_PARTS)
+    __slots__ = (
+        "queue",
+        "levels",
+        "all",
+        "finish_channel",
+        "_head",
+        "_tail",
+        *CONTRACT_PARTS,
+        *ADDED_PARTS,
+    )
 
     levels: tuple[bytes, ...]
     all: tuple[bytes, ...]
@@ -70,6 +79,7 @@ class QueueKeys:
         self.queue = queue
         self._head = f"{prefix}feed."
         self._tail = f":{hash_tag(queue)}" if hash_tags else f":{queue}"
+        self.finish_channel = finish_channel(self._tail[1:], prefix)
         for part in (*CONTRACT_PARTS, *ADDED_PARTS):
             setattr(self, part, self.part(part))
         self.levels = (self.part("ids"), *(self.part(f"ids.{n}") for n in range(1, LEVELS)))
@@ -135,9 +145,12 @@ def feeds_key(prefix: str = "") -> bytes:
     return f"{prefix}feeds".encode()
 
 
-def finish_channel(queue: str, prefix: str = "") -> bytes:
-    """PUBLISH channel on which results of finished jobs are announced (Thoonk's contract)."""
-    return f"{prefix}job.finish:{queue}".encode()
+def finish_channel(feed: str, prefix: str = "") -> bytes:
+    """PUBLISH channel on which results of finished jobs are announced (Thoonk's contract).
+
+    `feed` is the name by which a peer knows the queue: with the braces of its keys, if any.
+    """
+    return f"{prefix}job.finish:{feed}".encode("utf-8", "surrogateescape")
 
 
 @lru_cache(maxsize=4096)

@@ -18,10 +18,15 @@ from typing import Any
 from ..errors import ConfigurationError
 
 _HEADER = re.compile(r"\A--\[\[ (?P<name>[\w/]+)[:(](?P<text>.*?)\]\]", re.S)
-_INCLUDE = re.compile(r"^--- @include (\w+)$", re.M)
+_INCLUDE = re.compile(r"^ *--- @include (\w+)$", re.M)
 _SECTION = re.compile(r"^(KEYS|ARGV|RETURNS|ERRORS|STATES|COST)\s+", re.M)
 _KEY = re.compile(r"(\d+)(\+?) (\w+)(?: (STRING|LIST|HASH|SET|ZSET))?(?: \(|\s|$)")
 _ARG = re.compile(r"(?:^|\s{2,})(\d+)(\+?) (\w+)")
+_COMMENT = re.compile(
+    r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<!--)\[\[.*?\]\])"""
+    r"""|--\[\[.*?\]\]|--[^\n]*""",
+    re.S,
+)
 _WORD = re.compile(r"\b[A-Z]{4,}\b")
 
 #: Names in a header that stand for a whole tuple of keys of :class:`~.keys.QueueKeys`.
@@ -150,9 +155,8 @@ def _expand(name: str, text: str, include: Any, seen: tuple[str, ...]) -> str:
 
 def _strip(text: str) -> str:
     """Leave out the comments: the server need not keep them."""
-    text = re.sub(r"--\[\[.*?\]\]", "", text, flags=re.S)
-    lines = (re.sub(r"\s*(?<!')--(?!').*$", "", line).rstrip() for line in text.splitlines())
-    return "\n".join(line for line in lines if line) + "\n"
+    text = _COMMENT.sub(lambda match: match["string"] or "", text)
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
 
 
 @cache

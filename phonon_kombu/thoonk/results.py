@@ -9,8 +9,7 @@ from redis import exceptions as redis_errors
 
 from ..errors import NotFound
 from ..store.client import translate
-from ..store.keys import finish_channel
-from .base import POLL_SECONDS, Base, Item, job_id, text
+from .base import POLL_SECONDS, Base, Item, job_id
 
 #: Seconds in which the server must confirm a subscription.
 CONFIRM_SECONDS = 5.0
@@ -22,10 +21,7 @@ class Results(Base):
     @property
     def finish_channel(self) -> bytes:
         """The PUBLISH channel of results."""
-        # A peer that shares our keys knows the feed by its name with the braces.
-        prefix = self.session.prefix
-        peer_name = self.keys.config[len(f"{prefix}feed.config:".encode()) :]
-        return finish_channel(text(peer_name), prefix)
+        return self.keys.finish_channel
 
     def get_result(self, id: str, timeout: float | None = None) -> tuple[Item, Item]:
         """The job's item and its result, ``(query, result)``, waiting until it is finished.

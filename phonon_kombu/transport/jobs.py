@@ -179,6 +179,8 @@ class Jobs(Connections):
             for start in range((len(ids) - 1) // SLICE * SLICE, -1, -SLICE):
                 part = ids[start : start + SLICE]
                 calls.append((prepared, (self.owner, mode, b"", b"", *part)))
+            # Lists that this makes anew live no longer than their queue.
+            calls += self.in_use(queue)
         try:
             self.link.send(calls, repeat=True)
         except CONNECTION_ERRORS:

@@ -12,7 +12,7 @@ from kombu.transport.virtual import base as virtual
 from kombu.utils.objects import cached_property
 
 from ..errors import PhononError, Unbound
-from ..store.client import CONNECTION_ERRORS, load_scripts
+from ..store.client import CONNECTION_ERRORS
 from ..store.scripts import Prepared, load
 from . import codec
 from .fanout import Fanout
@@ -207,8 +207,6 @@ class Publishing(Fanout, Jobs):
 
     def create_publish_batch(self, max_size: int) -> Batch:
         """A batch for :meth:`kombu.Producer.batch`: many messages in one write."""
-        # A full batch is sent and not waited for: the server must know what it says.
-        load_scripts(self.link, [load("job/append"), load("job/put")])
         return Batch(self, max_size)
 
 

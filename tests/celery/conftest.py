@@ -16,6 +16,25 @@ from tests.celery.exam import Exam
 from tests.servers import RedisServer
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "beyond_stock(what): stock does not do this, so it is not asked to"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Do not ask stock for what only ours promises: the marker says what happens there."""
+    asked, spared = [], []
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        scheme = callspec.params.get("scheme") if callspec is not None else None
+        beyond = scheme == "redis" and item.get_closest_marker("beyond_stock") is not None
+        (spared if beyond else asked).append(item)
+    if spared:
+        config.hook.pytest_deselected(items=spared)
+        items[:] = asked
+
+
 def schemes() -> list[str]:
     """Return the broker schemes that every test of this directory runs on."""
     return ["redis", "phonon"] if os.environ.get("PHONON_EXAM_STOCK") == "1" else ["phonon"]

@@ -48,6 +48,7 @@ def parked(exam: Exam) -> int:
     return int(client.hlen(key))
 
 
+@pytest.mark.beyond_stock("its worker ends with an AttributeError, or parks messages for an hour")
 @pytest.mark.parametrize(
     ("pool", "late"),
     [("prefork", False), ("prefork", True), ("threads", True), ("gevent", False)],
@@ -82,6 +83,7 @@ def test_server_killed_while_idle(exam: Exam, broker_server: RedisServer) -> Non
         nothing_parked(exam)
 
 
+@pytest.mark.beyond_stock("its worker ends with an AttributeError")
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_server_gone_while_messages_are_unacknowledged(
     exam: Exam, broker_server: RedisServer, pool: str
@@ -110,6 +112,7 @@ def test_server_gone_while_messages_are_unacknowledged(
         assert worker.stop() == 0
 
 
+@pytest.mark.beyond_stock("messages stay in unacked until the visibility timeout")
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
 def test_connections_killed_again_and_again(exam: Exam, pool: str) -> None:
     tag, count = f"kills-{pool}", 300
@@ -132,6 +135,7 @@ def test_connections_killed_again_and_again(exam: Exam, pool: str) -> None:
         assert fresh.get(timeout=30) == "fresh"
 
 
+@pytest.mark.beyond_stock("READONLY is a channel error there: the worker ends")
 def test_a_server_that_turns_read_only(exam: Exam, broker_server: RedisServer) -> None:
     """As in a failover: READONLY is an error that time heals, not the worker's end."""
     tag, count = "readonly", 100

@@ -3,8 +3,10 @@ Leaves out what no longer stands for a job: entries of jobs that were stalled or
 ready (counted in `ghosts`), ids without an item, jobs whose deadline is before `at` (ms).
 Returns their ids and items, and whether more may be ready.
 Needs forget() and the locals `items`, `ghosts`, `deadlines`, `order` (the lists, first to take).
-COST O(count), bounded: after 500 leftovers it returns what it has ]]
+COST O(count), bounded: after 500 leftovers it returns what it has,
+and it takes 1,000 at the most ]]
 local function pop(count, at)
+  count = math.min(count, 1000)
   local ids, bodies, expired = {}, {}, {}
   local left_over, level = 0, 1
   local haunted = redis.call('EXISTS', ghosts) == 1

@@ -6,7 +6,7 @@ KEYS    1 items HASH   2 ids LIST   3 published ZSET   4 publishes STRING   5 wa
 ARGV    1 id   2 item   3 other_id ('' none)
 RETURNS the id taken   ERRORS EXISTS   STATES absent -> ready   COST O(log n) ]]
 --- @include now
-local items = KEYS[1]
+local items, config = KEYS[1], KEYS[6]
 --- @include accept
 local id, new = accept(ARGV[1], ARGV[3], ARGV[2])
 if not id then
@@ -18,12 +18,7 @@ if new then
   if redis.call('LPUSH', KEYS[2], id) == 1 then
     -- Where entries stand before it, a wake stands for them, or somebody is about to claim.
     redis.call('ZADD', KEYS[5], 0, 'w')
-    local expires = redis.call('HGET', KEYS[6], 'expires')
-    if expires then
-      for i = 1, #KEYS do
-        redis.call('PEXPIRE', KEYS[i], expires)
-      end
-    end
   end
+  --- @include lifetime
 end
 return id

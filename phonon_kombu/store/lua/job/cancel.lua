@@ -20,9 +20,9 @@ local done = 0
 -- From the last to the first: each goes in front of the one before.
 for i = #given, 1, -1 do
   local id = given[i]
-  if scores[i] and (ARGV[1] == '' or owners[i] == ARGV[1]) then
+  if scores[i] and (ARGV[1] == '' or owners[i] == ARGV[1])
+    and redis.call('ZREM', KEYS[1], id) == 1 then
     done = done + 1
-    redis.call('ZREM', KEYS[1], id)
     redis.call('HDEL', KEYS[2], id)
     local failures = 0
     if ARGV[2] == 'cancel' then

@@ -22,10 +22,14 @@ else
     end
   end
 end
+local finished = 0
 if #ids > 0 then
-  redis.call('ZREM', KEYS[1], unpack(ids))
+  -- An id may be named twice, or a peer that knows no owners may have finished the job.
+  finished = redis.call('ZREM', KEYS[1], unpack(ids))
   redis.call('HDEL', KEYS[5], unpack(ids))
   forget(ids)
-  redis.call('INCRBY', KEYS[6], #ids)
+  if finished > 0 then
+    redis.call('INCRBY', KEYS[6], finished)
+  end
 end
-return #ids
+return finished

@@ -14,7 +14,7 @@ local levels = { unpack(KEYS, 13) }
 --- @include ready
 --- @include promote
 --- @include forget
-local at, limit = now(), tonumber(ARGV[1])
+local at, limit = now(), math.min(tonumber(ARGV[1]), 1000)
 local promoted = promote(at)
 local gone = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', at, 'LIMIT', 0, limit)) do

@@ -9,9 +9,12 @@ local priorities, deadlines, ghosts = KEYS[5], KEYS[6], KEYS[7]
 local order = { unpack(KEYS, 9) }
 --- @include forget
 --- @include pop
-local limit = tonumber(ARGV[1])
+local limit = math.min(tonumber(ARGV[1]), 1000)
 local ids, _, more = pop(limit, 0)
-local later = redis.call('ZRANGE', KEYS[2], 0, limit - #ids)
+local later = {}
+if #ids < limit then
+  later = redis.call('ZRANGE', KEYS[2], 0, limit - #ids - 1)
+end
 if #later > 0 then
   redis.call('ZREM', KEYS[2], unpack(later))
 end

@@ -8,7 +8,7 @@ ARGV    1 id   2 item   3 other_id ('' none)   4 level (0-9; KEYS 3 is its list)
         8 binding ('' none: else a field that config must have)
 RETURNS the id taken   ERRORS EXISTS, UNBOUND   STATES absent -> ready, scheduled   COST O(log n) ]]
 --- @include now
-local items = KEYS[2]
+local items, config = KEYS[2], KEYS[1]
 --- @include accept
 if ARGV[8] ~= '' and redis.call('HEXISTS', KEYS[1], ARGV[8]) == 0 then
   return redis.error_reply('UNBOUND the queue is not bound to this exchange')
@@ -39,10 +39,5 @@ else
   redis.call(ARGV[5] == '1' and 'RPUSH' or 'LPUSH', KEYS[3], id)
   redis.call('ZADD', KEYS[6], 0, 'w')
 end
-local expires = redis.call('HGET', KEYS[1], 'expires')
-if expires then
-  for i = 1, #KEYS do
-    redis.call('PEXPIRE', KEYS[i], expires)
-  end
-end
+--- @include lifetime
 return id

@@ -1,8 +1,8 @@
 --[[ job/recover: give back a slice of what `owner` holds, to the front, marked redelivered.
 KEYS    1 claimed ZSET   2 owners HASH   3 cancelled HASH   4 published ZSET   5 wake ZSET
         6 priorities HASH   7+ levels LIST (all ten, level 0 first)
-ARGV    1 owner (one that ends in '.' stands for all that begin with it)   2 cursor ('0' to begin)   3 mode ('cancel' counts a failure, else 'restore')
-        4+ ids to leave
+ARGV    1 owner (ending in '.': all that begin with it)   2 cursor ('0' to begin)
+        3 mode ('cancel' counts a failure, else 'restore')   4+ ids to leave
 RETURNS the next cursor ('0': that was all), how many were given back   ERRORS none
 STATES  claimed -> ready   COST O(slice), a slice is about 200 claims ]]
 local wake, priorities = KEYS[5], KEYS[6]

@@ -11,11 +11,12 @@ if not redis.call('ZSCORE', KEYS[1], id)
   return redis.error_reply('NOTCLAIMED the job is not claimed by the caller')
 end
 --- @include forget
+redis.call('DEL', KEYS[9])
+redis.call('ZREM', KEYS[1], id)
 redis.call('HSET', KEYS[9], 'query', redis.call('HGET', items, id) or '', 'result', ARGV[3])
 if ARGV[4] ~= '' then
   redis.call('PEXPIRE', KEYS[9], ARGV[4])
 end
-redis.call('ZREM', KEYS[1], id)
 redis.call('HDEL', KEYS[5], id)
 forget({ id })
 redis.call('INCR', KEYS[6])
