@@ -32,6 +32,9 @@ LAYOUT = 1
 #: Refusals of the server that end when the connection is made anew, by the first word.
 HEALABLE = ("READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "TRYAGAIN")
 
+#: How servers say in a script that the ACL forbids something: 7 and newer, 6.2.
+FORBIDDEN = ("ACL failure", "The user executing the script can't")
+
 #: How a broken conversation with the server looks.
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     redis_errors.ConnectionError,
@@ -79,7 +82,12 @@ def translate(error: redis_errors.ResponseError) -> Exception:
             "the server has reached its maxmemory and nothing was written: give it more memory, "
             "or let workers catch up"
         )
-    if word == "NOPERM" or name == "NoPermissionError" or "NOPERM" in text or "ACL failure" in text:
+    if (
+        word == "NOPERM"
+        or name == "NoPermissionError"
+        or "NOPERM" in text
+        or any(w in text for w in FORBIDDEN)
+    ):
         return errors.ScriptRefused(
             f"the server's ACL forbids this user a command or key: {text} (see the ACL page)"
         )
