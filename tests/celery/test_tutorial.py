@@ -72,7 +72,7 @@ def test_tutorial(directory: Path) -> None:
         try:
             wait_for(lambda: len(packed()) >= count, 60)
             worker.send_signal(signal.SIGINT)
-            worker.wait(30)
+            worker.wait(60)  # a prefork pool may wait 30 s for a child, on any broker
         finally:
             if worker.poll() is None:
                 os.killpg(worker.pid, signal.SIGKILL)
