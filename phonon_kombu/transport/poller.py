@@ -178,9 +178,9 @@ class Poller(stock.MultiChannelPoller):
                     fanout = fanout or kind == "LISTEN"
                 if self._deliver_one() or fanout:
                     return
+                self.check_overdue()
                 if until is not None and monotonic() >= until:
                     raise Empty()
-                self.check_overdue()
         finally:
             self._in_protected_read = False
             while self.after_read:

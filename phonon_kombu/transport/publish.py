@@ -105,7 +105,9 @@ class Publishing(Fanout, Jobs):
     ) -> tuple[Prepared, tuple[bytes, ...]]:
         properties, headers = message["properties"], message["headers"]
         level = self._get_message_priority(message) if properties.get("priority") else 0
-        ttl_ms = _ttl_ms(properties)
+        # A task that has expired goes to a worker all the same: it marks the task as revoked, and
+        # somebody may wait for that.
+        ttl_ms = b"" if "task" in headers and headers.get("expires") else _ttl_ms(properties)
         plain = not (level or ttl_ms or binding)
         prepared = self._puts.get((queue, -1 if plain else level))
         if prepared is None:

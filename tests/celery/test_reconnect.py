@@ -223,6 +223,7 @@ def test_a_worker_that_starts_before_its_server(
             assert exam.task("record").delay("early", 1).get(timeout=30) == 1
 
 
+@pytest.mark.beyond_stock("OutOfMemory is a channel error there: the worker ends")
 def test_out_of_memory(exam: Exam, broker_server: RedisServer) -> None:
     """maxmemory with noeviction: publishers are told, and workers go on taking away."""
     tag, admin = "oom", broker_server.client()

@@ -8,6 +8,7 @@ checkout, in a process group of their own, so that nothing outlives a test.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import json
 import os
@@ -37,6 +38,14 @@ POOLS = ("solo", "prefork", "threads", "gevent", "eventlet")
 FATAL = ("Unrecoverable error", "Frequent restarts detected")
 
 _names = itertools.count(1)
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process with its parent: a test run may be killed too."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def celery_environment(
@@ -150,6 +159,7 @@ class Worker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
         if self._wait:
             try:

@@ -62,7 +62,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("-k", dest="keyword", default="", help="as pytest's -k: a short run")
     parser.add_argument("--reuse-stock", action="store_true", help="take stock's saved results")
-    parser.add_argument("--jobs", type=int, default=2, help="pytest processes at a time")
+    parser.add_argument(
+        "--jobs", type=int, default=4,
+        help="pytest processes at a time (default %(default)s: most tests wait most of the time)",
+    )  # fmt: skip
     parser.add_argument(
         "--server", default=server_name(),
         help=f"the server to run on (default %(default)s; installed: {[*server_binaries()]})",
