@@ -154,10 +154,15 @@ class Waiter(Conversation):
         """
         if not self._lingering:
             self._lingering = True
-            call_later(LINGER_SECONDS, self._stop_lingering)
+            call_later(LINGER_SECONDS, partial(self._stop_lingering, call_later))
 
-    def _stop_lingering(self) -> None:
+    def _stop_lingering(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
         self._lingering = False
+        left = LINGER_SECONDS - (monotonic() - self._claimed_at)
+        if left > 0:
+            # Set before the last claim, whose moment has not passed: nobody else would come by.
+            self._lingering = True
+            call_later(left, partial(self._stop_lingering, call_later))
 
     # Handing over --------------------------------------------------------------------------
 
