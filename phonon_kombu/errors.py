@@ -13,7 +13,7 @@
     ├── EmbeddedServerError                     no private Redis could be started
     ├── JobError                                the job machine refuses an operation
     │   ├── Exists                              another job has this id
-    │   ├── NotFound                            no job has this id
+    │   ├── NotFound                            no job has this id, no queue this name
     │   ├── NotClaimed                          the job is not claimed (by the caller)
     │   ├── NotStalled                          the job is not stalled
     │   └── Unbound                             the queue is not bound to the exchange (any more)
@@ -71,7 +71,7 @@ class Exists(JobError):
 
 
 class NotFound(JobError):
-    """No job with this id is in the queue."""
+    """No job with this id is in the queue, or there is no such queue."""
 
 
 class NotClaimed(JobError):

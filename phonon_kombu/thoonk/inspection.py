@@ -24,6 +24,8 @@ class Stats:
     finishes: int
     #: Age of the oldest job that is not stalled, seconds; None if there is none.
     oldest_seconds: float | None
+    #: Whether the feed is paused: nobody claims from it.
+    paused: bool = False
 
 
 class Inspection(Base):
@@ -31,11 +33,11 @@ class Inspection(Base):
 
     def stats(self) -> Stats:
         """Counts of this moment; costs the same however many jobs there are."""
-        ready, scheduled, claimed, stalled, publishes, finishes, oldest_ms, _ = self._link.run(
-            self._script("job/stats"), ()
+        ready, scheduled, claimed, stalled, publishes, finishes, oldest_ms, _, paused = (
+            self._link.run(self._script("job/stats"), ())
         )
         oldest = oldest_ms / 1000 if oldest_ms >= 0 else None
-        return Stats(ready, scheduled, claimed, stalled, publishes, finishes, oldest)
+        return Stats(ready, scheduled, claimed, stalled, publishes, finishes, oldest, bool(paused))
 
     def get_ids(self, state: str | None = None) -> list[str]:
         """Ids of all jobs, or of those in `state`, oldest first; stalled ones come last.

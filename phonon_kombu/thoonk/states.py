@@ -81,12 +81,15 @@ GRID = {
         "take the first ready jobs",
         _row(
             ready=Cell(
-                (CLAIMED, READY, ABSENT), (), "ready while others come first; gone if expired"
+                (CLAIMED, READY, ABSENT),
+                (),
+                "ready while others come first or the queue is paused; gone if expired",
             ),
             scheduled=Cell(
                 (SCHEDULED, READY, CLAIMED, ABSENT),
                 (),
-                "if due it is ready, and may be claimed at once; gone if expired by then",
+                "if due it is ready, and may be claimed at once; gone if expired by then; left "
+                "alone while the queue is paused",
             ),
         ),
     ),
@@ -170,6 +173,8 @@ GRID = {
     "census": Operation("job/census", "compare the lists with what is ready", _row()),
     "scan": Operation("job/scan", "list all jobs with their states", _row()),
     "touch": Operation("job/touch", "keep a queue with a lifetime alive", _row()),
+    "pause": Operation("job/pause", "let nobody claim", _row()),
+    "resume": Operation("job/resume", "let jobs be claimed again", _row()),
     "stats": Operation("job/stats", "count the jobs in each state", _row()),
 }
 

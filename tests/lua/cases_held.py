@@ -137,3 +137,10 @@ case("census", tuple(SEEDS), lambda m: m.run("job/census")[1] >= 0, "same", True
 case("scan", tuple(SEEDS), lambda m: m.run("job/scan", 0)[0], "same", "0")
 case("touch", tuple(SEEDS), lambda m: m.touch(), "same", 0)
 case("stats", tuple(SEEDS), lambda m: m.stats()[7], "same", 1)
+
+case("pause", tuple(SEEDS), lambda m: m.pause(), "same", 1,
+     lambda c: c.set("config", "paused", "1"))
+case("pause", tuple(SEEDS), lambda m: m.pause(), "same", 0, about="again", paused="1")
+case("resume", tuple(SEEDS), lambda m: m.resume(), "same", 1,
+     lambda c: c.drop("paused", "config").wake(), paused="1")
+case("resume", tuple(SEEDS), lambda m: m.resume(), "same", 0, lambda c: c.wake(), "not paused")

@@ -127,6 +127,11 @@ case("claim", "stalled, level 4", lambda m: m.claim("A").ids, "same", ["r"],
      lambda c: _takes_r(c.take("x", 4).haunt("x", -1)), "of another, past a ghost")
 
 
+case("claim", (*seeds_in("absent", "ready", "scheduled", "claimed", "stalled"),),
+     lambda m: (m.claim("A", 9).jobs, m.client.exists(m.keys.wake)), "same", ([], 0),
+     about="of a paused queue", paused="1")
+
+
 def _rest_purged(c: Change) -> Change:
     """All that waits but `x` is purged."""
     c.take("r", 5).gone("r").take("t", 9).haunt("t", -1)

@@ -216,6 +216,14 @@ class Machine:
         """job/relist."""
         return int(self.run("job/relist", *ids))
 
+    def pause(self) -> int:
+        """job/pause."""
+        return int(self.run("job/pause"))
+
+    def resume(self) -> int:
+        """job/resume."""
+        return int(self.run("job/resume"))
+
     def touch(self) -> int:
         """job/touch."""
         return int(self.run("job/touch"))

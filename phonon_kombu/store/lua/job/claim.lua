@@ -1,8 +1,9 @@
 --[[ job/claim: take up to `count` ready jobs for `owner`, those of the first list first.
 Jobs that are due are promoted before. Leaves a wake when more are ready, else takes it away.
+Of a paused queue nothing is taken, and no wake is left: job/resume leaves one.
 KEYS    1 items HASH   2 claimed ZSET   3 owners HASH   4 cancelled HASH   5 scheduled ZSET
         6 published ZSET   7 wake ZSET   8 priorities HASH   9 deadlines ZSET   10 ghosts HASH
-        11+ levels LIST (all ten, level 0 first)
+        11 config HASH   12+ levels LIST (all ten, level 0 first)
 ARGV    1 owner   2 count   3 order ('highest' takes level 9 first, else level 0)
 RETURNS more ready (0/1), ms until the next scheduled job is due (-1: none), then for each job
         its id, its item, how often it was cancelled (nil: never delivered before)
@@ -12,8 +13,12 @@ local items, claimed, cancelled, scheduled = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
 local published, wake, priorities, deadlines, ghosts = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local levels, order = {}, {}
 for i = 1, 10 do
-  levels[i] = KEYS[10 + i]
-  order[ARGV[3] == 'highest' and 11 - i or i] = KEYS[10 + i]
+  levels[i] = KEYS[11 + i]
+  order[ARGV[3] == 'highest' and 11 - i or i] = KEYS[11 + i]
+end
+if redis.call('HEXISTS', KEYS[11], 'paused') == 1 then
+  redis.call('DEL', wake)
+  return { 0, -1 }
 end
 --- @include ready
 --- @include promote
