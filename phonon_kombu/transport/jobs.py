@@ -19,6 +19,7 @@ from . import codec, orphans
 from .connections import Connections
 from .message import Message
 from .outbox import SLICE, Outbox, keeper
+from .returns import NEVER, Returned, Returning
 from .waiter import Waiter
 
 logger = logging.getLogger("phonon_kombu.transport")
@@ -41,6 +42,7 @@ class Jobs(Connections):
         self.owner = new_owner()
         self.outbox = Outbox(keeper)
         self.claims_lost = False
+        self.returned = Returned()
         self.heart: heart.Heart | None = None
         self._receivers: dict[str, tuple[Any, bool]] = {}
         self._touched_at = 0.0
@@ -82,7 +84,7 @@ class Jobs(Connections):
         queue, job_id, item, failures = entry
         receiver = self._receivers.get(queue)
         if receiver is None:
-            self.give_back([(queue, job_id)], mode=b"release")
+            self.give_back([(queue, job_id, NEVER)], mode=b"release")
             return False
         callback, no_ack = receiver
         message = self.to_message(queue, job_id, item, failures)
@@ -151,6 +153,7 @@ class Jobs(Connections):
         self.owner = new_owner()
         self.outbox = Outbox(keeper)
         self.claims_lost = False
+        self.returned = Returned()
         self.heart = None
         if self._qos is not None:
             self._qos._delivered.clear()
@@ -162,25 +165,28 @@ class Jobs(Connections):
             link.after_fork()
         self._disconnect_pools()
 
-    def give_back(self, jobs: Sequence[tuple[str, bytes]], mode: bytes) -> None:
-        """Return jobs to the front of their queues, in this order.
+    def give_back(self, jobs: Sequence[Returning], mode: bytes) -> None:
+        """Return jobs to the front of their queues, in this order, behind those that this channel
+        returned before and that were delivered to it before these.
 
         `mode` is ``cancel`` (a failed delivery, counted), ``restore`` (marked redelivered) or
         ``release`` (was never handed over).
         """
-        by_queue: dict[str, list[bytes]] = {}
-        for queue, job_id in jobs:
-            by_queue.setdefault(queue, []).append(job_id)
+        by_queue: dict[str, list[tuple[bytes, float]]] = {}
+        for queue, job_id, tag in jobs:
+            by_queue.setdefault(queue, []).append((job_id, tag))
         calls: list[Any] = []
         script = load("job/cancel")
-        for queue, ids in by_queue.items():
+        for queue, entries in by_queue.items():
             prepared = script.prepare(self.keys(queue))
-            # The last slice first: each comes in front of the one before.
-            for start in range((len(ids) - 1) // SLICE * SLICE, -1, -SLICE):
-                part = ids[start : start + SLICE]
-                calls.append((prepared, (self.owner, mode, b"", b"", *part)))
+            # The last part first: each comes in front of the one before.
+            for part, stay in reversed(list(self.returned.parts(queue, entries, SLICE))):
+                after = (b"", *stay) if stay else ()
+                calls.append((prepared, (self.owner, mode, b"", b"", *part, *after)))
             # Lists that this makes anew live no longer than their queue.
             calls += self.in_use(queue)
+            if mode != b"release":
+                self.returned.note(queue, entries)
         try:
             self.link.send(calls, repeat=True)
         except CONNECTION_ERRORS:

@@ -5,15 +5,26 @@ KEYS    1 claimed ZSET   2 owners HASH   3 cancelled HASH   4 scheduled ZSET   5
 ARGV    1 owner ('' whoever holds them)
         2 mode ('cancel' counts a failure, 'restore' marks redelivered, 'release' neither)
         3 delay_ms ('' none: else they become scheduled)
-        4 max_deliveries ('' no limit: a job that failed so often is stalled)   5+ ids
+        4 max_deliveries ('' no limit: a job that failed so often is stalled)
+        5+ ids (after an empty one, jobs that stay before them where these stand in front)
 RETURNS how many were given back   ERRORS none
-STATES  claimed -> ready, scheduled, stalled   COST O(ids * log n) ]]
+STATES  claimed -> ready, scheduled, stalled   COST O(ids * (log n + jobs that stay before)) ]]
 --- @include now
 local wake, priorities = KEYS[5], KEYS[6]
 local levels = { unpack(KEYS, 10) }
 --- @include ready
 local at, limit = now(), tonumber(ARGV[4])
-local given = { unpack(ARGV, 5) }
+local given, stay, staying = {}, {}, 0
+for i = 5, #ARGV do
+  if staying > 0 then
+    stay[ARGV[i]] = true
+    staying = staying + 1
+  elseif ARGV[i] == '' then
+    staying = 1
+  else
+    given[#given + 1] = ARGV[i]
+  end
+end
 local owners = redis.call('HMGET', KEYS[2], unpack(given))
 local scores = redis.call('ZMSCORE', KEYS[1], unpack(given))
 local done = 0
@@ -39,7 +50,7 @@ for i = #given, 1, -1 do
       redis.call('ZADD', KEYS[4], at + ARGV[3], id)
       redis.call('ZADD', wake, 0, 'w')
     else
-      ready(id, true)
+      ready(id, true, stay, staying - 1)
     end
   end
 end
