@@ -33,8 +33,9 @@ logger = logging.getLogger("phonon_kombu.phonon")
 #: Seconds between two looks of the elected heart at the others.
 LOOK_SECONDS = 0.7
 
-#: How long an election holds, milliseconds. It is renewed at every look.
-ELECTION_MS = 2000
+#: How long an election holds, milliseconds. It is renewed at every look. A dead heart's must end
+#: before another begins to look, so it is short: two maintainers at once do no harm.
+ELECTION_MS = 1500
 
 #: Seconds until a lost connection is tried again.
 RETRY_SECONDS = 0.5
