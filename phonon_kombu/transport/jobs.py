@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import MalformedItem, NotFound
 from ..phonon import heart
-from ..phonon.node import new_owner
-from ..phonon.recovery import recover
+from ..phonon.node import new_owner, node_id
+from ..phonon.recovery import limit, recover
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import QueueKeys, queue_keys
 from ..store.scripts import load
@@ -34,12 +34,13 @@ class Jobs(Connections):
     node_ttl = heart.Settings.node_ttl
     presence_grace = heart.Settings.presence_grace
     heartbeat_interval = heart.Settings.heartbeat_interval
+    max_deliveries = heart.Settings.max_deliveries
+    claim_timeout: float | None = None
 
     #: Default for `polling_interval`, seconds.
     POLLING_INTERVAL_SECONDS = 4.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.owner = new_owner()
         self.outbox = Outbox(keeper)
         self.claims_lost = False
         self.returned = Returned()
@@ -47,6 +48,7 @@ class Jobs(Connections):
         self._receivers: dict[str, tuple[Any, bool]] = {}
         self._touched_at = 0.0
         super().__init__(*args, **kwargs)
+        self.owner = new_owner(self.server_identity)
         self.waiter = Waiter(self, float(self.polling_interval or self.POLLING_INTERVAL_SECONDS))
         #: Whether earlier queues go before later ones, instead of taking turns.
         self.strict = self.queue_order_strategy != "round_robin"
@@ -150,7 +152,7 @@ class Jobs(Connections):
 
         The sockets are closed, not shut down: the parent talks on.
         """
-        self.owner = new_owner()
+        self.owner = new_owner(self.server_identity)
         self.outbox = Outbox(keeper)
         self.claims_lost = False
         self.returned = Returned()
@@ -182,7 +184,8 @@ class Jobs(Connections):
             # The last part first: each comes in front of the one before.
             for part, stay in reversed(list(self.returned.parts(queue, entries, SLICE))):
                 after = (b"", *stay) if stay else ()
-                calls.append((prepared, (self.owner, mode, b"", b"", *part, *after)))
+                most = limit(self.max_deliveries)
+                calls.append((prepared, (self.owner, mode, b"", most, *part, *after)))
             # Lists that this makes anew live no longer than their queue.
             calls += self.in_use(queue)
             if mode != b"release":
@@ -231,10 +234,13 @@ class Jobs(Connections):
 
     def _make_heart(self) -> heart.Heart:
         return heart.Heart(
+            node_id(self.server_identity),
             self.lasting_link(),
             self.global_keyprefix,
             partial(queue_keys, prefix=self.global_keyprefix, hash_tags=self.hash_tags),
-            heart.Settings(self.node_ttl, self.presence_grace, self.heartbeat_interval),
+            heart.Settings(
+                self.node_ttl, self.presence_grace, self.heartbeat_interval, self.max_deliveries
+            ),
         )
 
     def leave(self) -> None:
