@@ -119,7 +119,7 @@ class Publishing(Fanout, Jobs):
             # the properties, so that the same publish repeated is known by it.
             if tag is None:
                 tag = properties[codec.NONCE] = codec.new_nonce()
-            job_id, other_id = task_id.encode("utf-8", "replace"), f"{task_id}~{tag}".encode()
+            job_id, other_id = task_id.encode("utf-8", "replace"), f"{task_id}~".encode()
         else:
             if tag is None:
                 tag = properties[codec.NONCE] = codec.new_id()
