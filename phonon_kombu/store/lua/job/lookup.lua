@@ -1,7 +1,7 @@
 --[[ job/lookup: what is known of jobs, by their ids.
 KEYS    1 items HASH   2 claimed ZSET   3 scheduled ZSET   4 stalled SET   5 published ZSET
         6 cancelled HASH   7 owners HASH   8 reasons HASH   9 priorities HASH   10 deadlines ZSET
-ARGV    1+ ids
+ARGV    1+ ids (a few hundred at the most)
 RETURNS the server's clock (ms), then for each job that exists: its id, its state, when it was put
         (ms; '' for a stalled one), when it was claimed, when it falls due, when it expires ('' each
         if it does not), how often it was cancelled ('': never delivered before), its owner, why it
@@ -14,10 +14,10 @@ local deadlines = KEYS[10]
 --- @include state
 --- @include record
 local reply = { now() }
-for i = 1, math.min(#ARGV, 500) do
-  local item = redis.call('HGET', items, ARGV[i])
+for _, id in ipairs(ARGV) do
+  local item = redis.call('HGET', items, id)
   if item then
-    record(reply, ARGV[i], state_of(ARGV[i]), item)
+    record(reply, id, state_of(id), item)
   end
 end
 return reply
