@@ -81,6 +81,14 @@ GRID = {
             **{state: _taken(state) for state in (READY, SCHEDULED, CLAIMED, STALLED)},
         },
     ),
+    "shelve": Operation(
+        "job/shelve",
+        "add a job that is stalled from the beginning",
+        {
+            ABSENT: Cell((STALLED,), ("UNBOUND",), "refused if it comes by a binding that is gone"),
+            **{state: _taken(state, "UNBOUND") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+        },
+    ),
     "claim": Operation(
         "job/claim",
         "take the first ready jobs",
@@ -143,8 +151,17 @@ GRID = {
         "take a job out of the running",
         {
             ABSENT: _refused("NOTFOUND"),
-            **{state: Cell((STALLED,)) for state in (READY, SCHEDULED, CLAIMED)},
-            STALLED: Cell((STALLED,), (), "the first reason stays"),
+            **{
+                state: Cell(
+                    (STALLED,), ("NOTCLAIMED",), "refused to an owner that does not hold it"
+                )
+                for state in (READY, SCHEDULED, CLAIMED)
+            },
+            STALLED: Cell(
+                (STALLED,),
+                ("NOTCLAIMED",),
+                "the first reason stays; refused to an owner that does not hold it",
+            ),
         },
     ),
     "retry": Operation(
@@ -160,7 +177,8 @@ GRID = {
         "delete a job",
         {
             ABSENT: _refused("NOTFOUND"),
-            **{state: Cell((ABSENT,)) for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            **{state: Cell((ABSENT,)) for state in (READY, SCHEDULED, STALLED)},
+            CLAIMED: Cell((ABSENT, CLAIMED), (), "left alone if only what waits is meant"),
         },
     ),
     "purge": Operation(
@@ -191,6 +209,8 @@ GRID = {
     ),
     "census": Operation("job/census", "compare the lists with what is ready", _row()),
     "scan": Operation("job/scan", "list all jobs with their states", _row()),
+    "lookup": Operation("job/lookup", "tell what is known of jobs", _row()),
+    "page": Operation("job/page", "list a slice of the jobs in a state", _row()),
     "touch": Operation("job/touch", "keep a queue with a lifetime alive", _row()),
     "pause": Operation("job/pause", "let nobody claim", _row()),
     "resume": Operation("job/resume", "let jobs be claimed again", _row()),

@@ -7,7 +7,8 @@ PUB/SUB, stays its own):
 basic_publish, _put, _put_fanout,       one script for a message and a queue, routes cached,
 create_publish_batch                    batches in one write (publish.py)
 basic_consume, basic_cancel             the waiter learns of the queue
-basic_get, basic_ack, QoS, Message      claims and finishes
+basic_get, basic_ack, basic_reject,     claims, finishes and stalls
+QoS, Message
 queue_declare, queue_delete, _size,     states of the job machine; a declared queue exists
 _new_queue, _has_queue, _purge
 queue_unbind, exchange_delete,          bindings with a version (routing.py)
@@ -154,6 +155,13 @@ class Channel(Publishing):
     def basic_ack(self, delivery_tag: Any, multiple: bool = False) -> None:
         """Acknowledge a message, with `multiple` also all that were delivered before it."""
         self.qos.ack(delivery_tag, multiple)
+
+    def basic_reject(self, delivery_tag: Any, requeue: bool | str = False) -> None:
+        """Reject a message. With a text for `requeue` its job is stalled, and that is why."""
+        if isinstance(requeue, str):
+            self.qos.stall(delivery_tag, requeue)
+        else:
+            super().basic_reject(delivery_tag, requeue)
 
     def basic_recover(self, requeue: bool = False) -> Any:
         """Give all unacknowledged messages back."""

@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from ..errors import MalformedItem, NotFound
+from ..errors import MalformedItem, NotClaimed, NotFound
 from ..phonon import heart
 from ..phonon.node import new_owner, node_id
 from ..phonon.recovery import limit, recover
@@ -126,11 +126,13 @@ class Jobs(Connections):
         return message
 
     def stall(self, queue: str, job_id: bytes, reason: str) -> None:
-        """Take a job out of the running; it waits for an operator."""
+        """Take a job that we hold out of the running; it waits for an operator."""
+        args = (job_id, reason.encode("utf-8", "replace"), self.owner)
         try:
-            self.link.run(load("job/stall").prepare(self.keys(queue)), (job_id, reason.encode()))
-        except NotFound:
-            pass  # retracted meanwhile
+            self.link.run(load("job/stall").prepare(self.keys(queue)), args)
+        except (NotFound, NotClaimed) as error:
+            # Retracted or stalled by somebody meanwhile, or given to another who lives.
+            logger.warning("Job %r of queue %r was not ours to stall: %s", job_id, queue, error)
 
     # Finishing and giving back -------------------------------------------------------------
 

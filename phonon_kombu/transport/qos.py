@@ -54,6 +54,16 @@ class QoS(virtual.QoS):
                 self._delivered[delivery_tag] = message
                 raise
 
+    def stall(self, delivery_tag: Any, reason: str) -> None:
+        """Take the job of a message out of the running until an operator decides."""
+        message = self._delivered.pop(delivery_tag, None)
+        if message is not None and message.job is not None:
+            try:
+                self.channel.stall(*message.job, reason)
+            except BaseException:
+                self._delivered[delivery_tag] = message
+                raise
+
     def restore_unacked(self) -> list[Any]:
         """Give all unacknowledged messages back, in front and in order, as redelivered."""
         delivered = self._delivered
