@@ -1,4 +1,4 @@
-"""``raise Stall("why")``: a task sets its own job aside, in every pool, with early and late acks."""
+"""``raise Stall("why")``: a task sets its own job aside, in every pool, whenever it is acked."""
 
 from __future__ import annotations
 
