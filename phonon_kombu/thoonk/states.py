@@ -59,21 +59,37 @@ def _taken(state: str, *refusals: str) -> Cell:
     )
 
 
+_LIMITED = "gone if it is the oldest of a queue that is longer than its `max_length`"
+
+
 GRID = {
     "put": Operation(
         "job/put",
         "add a job",
         {
-            ABSENT: Cell((READY, SCHEDULED), ("UNBOUND",), "scheduled with a delay"),
-            **{state: _taken(state, "UNBOUND") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            ABSENT: Cell(
+                (READY, SCHEDULED, ABSENT),
+                ("UNBOUND", "FULL"),
+                "scheduled with a delay; none if another job has its deduplication id, or the "
+                "queue is full",
+            ),
+            READY: Cell(
+                (READY, ABSENT),
+                ("EXISTS", "UNBOUND", "FULL"),
+                f"{_taken(READY).when}; {_LIMITED}",
+            ),
+            **{
+                state: _taken(state, "UNBOUND", "FULL")
+                for state in (SCHEDULED, CLAIMED, STALLED)
+            },
         },
     ),
     "append": Operation(
         "job/append",
         "add a job behind all others of level 0",
         {
-            ABSENT: Cell((READY,)),
-            **{state: _taken(state) for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            ABSENT: Cell((READY,), ("RULED",), "refused if the queue has rules"),
+            **{state: _taken(state, "RULED") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
         },
     ),
     "claim": Operation(
@@ -96,6 +112,11 @@ GRID = {
     "finish": Operation(
         "job/finish",
         "these jobs are done",
+        _row(claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it")),
+    ),
+    "reject": Operation(
+        "job/reject",
+        "these jobs are not wanted",
         _row(claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it")),
     ),
     "resolve": Operation(

@@ -1,11 +1,13 @@
 --[[ job/claim: take up to `count` ready jobs for `owner`, those of the first list first.
 Jobs that are due are promoted before. Leaves a wake when more are ready, else takes it away.
-Of a paused queue nothing is taken, and no wake is left: job/resume leaves one.
+Of a paused queue nothing is taken, and no wake is left: job/resume leaves one. Where the rate
+limit of the queue (config: `rate_interval`, ms a job; `rate_burst`, jobs at once) is reached, no
+wake is left either, and the claimer is told when to come again.
 KEYS    1 items HASH   2 claimed ZSET   3 owners HASH   4 cancelled HASH   5 scheduled ZSET
         6 published ZSET   7 wake ZSET   8 priorities HASH   9 deadlines ZSET   10 ghosts HASH
-        11 config HASH   12+ levels LIST (all ten, level 0 first)
+        11 config HASH   12 dead LIST   13 tokens STRING   14+ levels LIST (all ten, level 0 first)
 ARGV    1 owner   2 count   3 order ('highest' takes level 9 first, else level 0)
-RETURNS more ready (0/1), ms until the next scheduled job is due (-1: none), then for each job
+RETURNS more ready (0/1), ms until one may be claimed (-1: unknown), then for each job
         its id, its item, how often it was cancelled (nil: never delivered before)
 ERRORS  none   STATES ready -> claimed, scheduled -> ready   COST O(count * log n) ]]
 --- @include now
@@ -13,20 +15,32 @@ local items, claimed, cancelled, scheduled = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
 local published, wake, priorities, deadlines, ghosts = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local levels, order = {}, {}
 for i = 1, 10 do
-  levels[i] = KEYS[11 + i]
-  order[ARGV[3] == 'highest' and 11 - i or i] = KEYS[11 + i]
+  levels[i] = KEYS[13 + i]
+  order[ARGV[3] == 'highest' and 11 - i or i] = KEYS[13 + i]
 end
-if redis.call('HEXISTS', KEYS[11], 'paused') == 1 then
+local rules = redis.call(
+  'HMGET', KEYS[11], 'paused', 'rate_interval', 'rate_burst', 'dead_exchange'
+)
+if rules[1] then
   redis.call('DEL', wake)
   return { 0, -1 }
 end
+local dead, lettered = KEYS[12], rules[4]
 --- @include ready
 --- @include promote
 --- @include forget
+--- @include drop
 --- @include pop
-local at = now()
+local at, count = now(), tonumber(ARGV[2])
+-- The rate limit is GCRA: jobs are due one `interval` after the other, and may be early by `slack`.
+local interval, free = tonumber(rules[2]), nil
+local slack = interval and interval * (tonumber(rules[3]) - 1)
+if interval then
+  free = math.max(at, tonumber(redis.call('GET', KEYS[13]) or 0))
+  count = math.min(count, math.max(0, math.floor((at + slack - free) / interval) + 1))
+end
 promote(at)
-local ids, bodies, more = pop(tonumber(ARGV[2]), at)
+local ids, bodies, more = pop(count, at)
 local reply = { more and 1 or 0, -1 }
 if #ids > 0 then
   local scores, owned = {}, {}
@@ -60,13 +74,25 @@ if #ids > 0 then
     redis.call('HSET', KEYS[3], unpack(owned))
   end
 end
-if more then
+local later = 0
+if interval then
+  free = free + #ids * interval
+  if #ids > 0 then
+    local left = math.ceil(free - at) + 1000
+    redis.call('SET', KEYS[13], string.format('%.3f', free), 'PX', left)
+  end
+  later = math.max(0, math.ceil(free - slack - at))
+end
+if more and later > 0 then
+  reply[1], reply[2] = 0, later
+  redis.call('DEL', wake)
+elseif more then
   redis.call('ZADD', wake, 0, 'w')
 else
   redis.call('DEL', wake)
   local first = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
   if first[2] then
-    reply[2] = math.max(0, first[2] - at)
+    reply[2] = math.max(later, first[2] - at)
   end
 end
 return reply
