@@ -36,7 +36,7 @@ ADDED_PARTS = {
     "deadlines": "ZSET of job ids by the time they expire, ms",
     "ghosts": "HASH id -> how many entries of the ids lists no longer stand for the job",
     "dead": "LIST of jobs on their way to the dead-letter exchange, the oldest left",
-    "tokens": "STRING, when the queue's rate limit is used up to, ms",
+    "tokens": "counter of ms, until when the queue's rate limit is used up, ms",
     "unique": "HASH deduplication id -> kind and id of the job that has it",
     "unique_ends": "ZSET of deduplication ids by when they end or are to be looked at, ms",
     "duplicates": "counter of puts that were left out as duplicates",

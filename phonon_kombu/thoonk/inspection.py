@@ -37,11 +37,11 @@ class Inspection(Base):
 
     def stats(self) -> Stats:
         """Counts of this moment; costs the same however many jobs there are."""
-        *counts, oldest_ms, _, paused, dead, duplicates = self._link.run(
-            self._script("job/stats"), ()
-        )
+        found = self._link.run(self._script("job/stats"), ())
+        ready, scheduled, claimed, stalled, publishes, finishes, oldest_ms, _, paused = found[:9]
         oldest = oldest_ms / 1000 if oldest_ms >= 0 else None
-        return Stats(*counts, oldest, bool(paused), dead, duplicates)
+        counts = (ready, scheduled, claimed, stalled, publishes, finishes)
+        return Stats(*counts, oldest, bool(paused), *found[9:])
 
     def get_ids(self, state: str | None = None) -> list[str]:
         """Ids of all jobs, or of those in `state`, oldest first; stalled ones come last.

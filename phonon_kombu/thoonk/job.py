@@ -52,7 +52,8 @@ class Job(Claims, Results, Upkeep):
                 as the job exists.
 
         Returns the id; of a job that was left out, the id of the one that has its `dedup_id`.
-        Raises :exc:`~phonon_kombu.errors.QueueFull`, :exc:`~phonon_kombu.errors.Exists` if another job has the id,
+        Raises :exc:`~phonon_kombu.errors.Exists` if another job has the id,
+        :exc:`~phonon_kombu.errors.QueueFull`,
         :exc:`~phonon_kombu.errors.ConfigurationError` for a value that makes no sense,
         :exc:`~phonon_kombu.errors.ItemTooLarge`, :exc:`~phonon_kombu.errors.OutOfMemory`.
         """

@@ -78,10 +78,7 @@ GRID = {
                 ("EXISTS", "UNBOUND", "FULL"),
                 f"{_taken(READY).when}; {_LIMITED}",
             ),
-            **{
-                state: _taken(state, "UNBOUND", "FULL")
-                for state in (SCHEDULED, CLAIMED, STALLED)
-            },
+            **{state: _taken(state, "UNBOUND", "FULL") for state in (SCHEDULED, CLAIMED, STALLED)},
         },
     ),
     "append": Operation(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import ConfigurationError
+from . import confirms
 
 #: Options of this transport, beside those of kombu's Redis transport.
 OURS = (
@@ -16,6 +17,10 @@ OURS = (
     "node_ttl",
     "presence_grace",
     "heartbeat_interval",
+    "delayed_delivery",
+    "confirm_publish",
+    "confirm_replicas",
+    "confirm_timeout_ms",
 )
 
 #: Options that kombu's Connection and Celery read themselves, or that stock's transport reads
@@ -29,7 +34,6 @@ ELSEWHERE = frozenset(
         "errback",
         "connect_retries_timeout",
         "connect_timeout",
-        "confirm_publish",
         "read_timeout",
         "write_timeout",
         "login_method",
@@ -96,6 +100,12 @@ def check(given: Mapping[str, Any], known: Iterable[str]) -> None:
             "transport option heartbeat_interval must be at most half of node_ttl: one late beat "
             "is no death"
         )
+    delayed = given.get("delayed_delivery", True)
+    if not isinstance(delayed, bool):
+        raise ConfigurationError(
+            f"transport option delayed_delivery={delayed!r}: it must be True or False"
+        )
+    confirms.check_options(given)
     interval = given.get("polling_interval")
     if interval is not None and not (isinstance(interval, int | float) and interval > 0):
         raise ConfigurationError(

@@ -11,16 +11,15 @@ RETURNS more ready (0/1), ms until one may be claimed (-1: unknown), then for ea
         its id, its item, how often it was cancelled (nil: never delivered before)
 ERRORS  none   STATES ready -> claimed, scheduled -> ready   COST O(count * log n) ]]
 --- @include now
-local items, claimed, cancelled, scheduled = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
+local items, claimed, owners, cancelled, scheduled = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local published, wake, priorities, deadlines, ghosts = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local levels, order = {}, {}
 for i = 1, 10 do
   levels[i] = KEYS[13 + i]
   order[ARGV[3] == 'highest' and 11 - i or i] = KEYS[13 + i]
 end
-local rules = redis.call(
-  'HMGET', KEYS[11], 'paused', 'rate_interval', 'rate_burst', 'dead_exchange'
-)
+local config = KEYS[11]
+local rules = redis.call('HMGET', config, 'paused', 'rate_interval', 'rate_burst', 'dead_exchange')
 if rules[1] then
   redis.call('DEL', wake)
   return { 0, -1 }
@@ -31,58 +30,19 @@ local dead, lettered = KEYS[12], rules[4]
 --- @include forget
 --- @include drop
 --- @include pop
+--- @include hold
 local at, count = now(), tonumber(ARGV[2])
--- The rate limit is GCRA: jobs are due one `interval` after the other, and may be early by `slack`.
-local interval, free = tonumber(rules[2]), nil
+local interval, tokens = tonumber(rules[2]), KEYS[13]
 local slack = interval and interval * (tonumber(rules[3]) - 1)
-if interval then
-  free = math.max(at, tonumber(redis.call('GET', KEYS[13]) or 0))
-  count = math.min(count, math.max(0, math.floor((at + slack - free) / interval) + 1))
-end
+--- @include rate
+count = interval and math.min(count, allowed(at)) or count
 promote(at)
 local ids, bodies, more = pop(count, at)
 local reply = { more and 1 or 0, -1 }
 if #ids > 0 then
-  local scores, owned = {}, {}
-  for i, id in ipairs(ids) do
-    scores[2 * i - 1], scores[2 * i] = at, id
-    owned[2 * i - 1], owned[2 * i] = id, ARGV[1]
-  end
-  -- An id can stand in a list twice only if a foreign client put it there: the claim that runs
-  -- already is the one that counts.
-  local fresh = redis.call('ZADD', claimed, 'NX', unpack(scores)) == #ids
-  local failures = redis.call('HMGET', cancelled, unpack(ids))
-  local ours = nil
-  if not fresh then
-    ours, owned = {}, {}
-    local owners = redis.call('HMGET', KEYS[3], unpack(ids))
-    for i, since in ipairs(redis.call('ZMSCORE', claimed, unpack(ids))) do
-      local id = ids[i]
-      if not owners[i] and tonumber(since) == at and not ours[id] then
-        ours[id] = i
-        owned[#owned + 1], owned[#owned + 2] = id, ARGV[1]
-      end
-    end
-  end
-  for i, id in ipairs(ids) do
-    if fresh or ours[id] == i then
-      local n = #reply
-      reply[n + 1], reply[n + 2], reply[n + 3] = id, bodies[i], failures[i]
-    end
-  end
-  if #owned > 0 then
-    redis.call('HSET', KEYS[3], unpack(owned))
-  end
+  hold(ids, bodies, ARGV[1], at, reply)
 end
-local later = 0
-if interval then
-  free = free + #ids * interval
-  if #ids > 0 then
-    local left = math.ceil(free - at) + 1000
-    redis.call('SET', KEYS[13], string.format('%.3f', free), 'PX', left)
-  end
-  later = math.max(0, math.ceil(free - slack - at))
-end
+local later = interval and spent(#ids, at) or 0
 if more and later > 0 then
   reply[1], reply[2] = 0, later
   redis.call('DEL', wake)

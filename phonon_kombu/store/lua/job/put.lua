@@ -1,9 +1,8 @@
 --[[ job/put: add a job, ready at once or scheduled, as the queue's rules allow.
 The same id with the same item again is a no-op, so a put whose reply was lost can be repeated.
 If another job has the id, `other_id` is taken instead where one is given. A job whose
-deduplication id another one has is left out. Rules (config): `message_ttl` (ms, from when the job
-is ready), `max_length` of the ready ones, beyond which the oldest are dropped, or with `overflow`
-'reject-publish' the new one refused; `dead_exchange` keeps what is dropped.
+deduplication id another one has is left out. Rules (config): `message_ttl` (ms, from when it is
+ready), `max_length` (of the ready ones), `overflow`, `dead_exchange`.
 KEYS    1 config HASH   2 items HASH   3 ids LIST   4 published ZSET   5 publishes STRING
         6 wake ZSET   7 scheduled ZSET   8 priorities HASH   9 deadlines ZSET   10 cancelled HASH
         11 ghosts HASH   12 claimed ZSET   13 stalled SET   14 dead LIST   15 unique HASH
@@ -20,7 +19,7 @@ COST    O(log n), and O(log n) for each of up to 100 jobs that are dropped ]]
 --- @include now
 local items, config, published, cancelled = KEYS[2], KEYS[1], KEYS[4], KEYS[10]
 local priorities, deadlines, ghosts, dead = KEYS[8], KEYS[9], KEYS[11], KEYS[14]
-local taken, ends = KEYS[15], KEYS[16]
+local taken, ends, holders = KEYS[15], KEYS[16], { KEYS[12], KEYS[7], KEYS[13] }
 local dedup_id, order = ARGV[9] or '', {}
 for i = 1, 10 do
   order[ARGV[12] == 'highest' and i or 11 - i] = KEYS[17 + i]
@@ -28,43 +27,22 @@ end
 local rules = redis.call(
   'HMGET', config, ARGV[8], 'message_ttl', 'max_length', 'overflow', 'dead_exchange'
 )
-local lettered, longest = rules[5], tonumber(rules[3])
+local lettered, longest, rejects = rules[5], tonumber(rules[3]), rules[4] == 'reject-publish'
 --- @include accept
 --- @include forget
 --- @include drop
 --- @include pop
 --- @include unique
-local function excess()
-  return redis.call('HLEN', items) - redis.call('ZCARD', KEYS[12])
-    - redis.call('ZCARD', KEYS[7]) - redis.call('SCARD', KEYS[13]) - longest
-end
-local function known(id)
-  return id ~= '' and redis.call('HGET', items, id) == ARGV[2] and id
-end
+--- @include room
+--- @include admit
 local at, due_ms = now(), tonumber(ARGV[6]) or 0
-if ARGV[8] ~= '' and not rules[1] then
-  return redis.error_reply('UNBOUND the queue is not bound to this exchange')
-end
-if dedup_id ~= '' then
-  local holder = unique(dedup_id, ARGV[11], at)
-  if holder then
-    local same = known(ARGV[1]) or known(ARGV[3])
-    if not same then
-      redis.call('INCR', KEYS[17])
-    end
-    return same or { holder }
-  end
-end
-if longest and rules[4] == 'reject-publish' and due_ms <= 0 and excess() >= 0 then
-  local same = known(ARGV[1]) or known(ARGV[3])
-  return same or redis.error_reply('FULL the queue has as many messages as its x-max-length')
+local answer = admit(at, due_ms)
+if answer then
+  return answer
 end
 local id, new = accept(ARGV[1], ARGV[3], ARGV[2])
-if not id then
-  return redis.error_reply('EXISTS another job has this id')
-end
 if not new then
-  return id
+  return id or redis.error_reply('EXISTS another job has this id')
 end
 redis.call('ZADD', published, at, id)
 redis.call('INCR', KEYS[5])
@@ -80,9 +58,7 @@ if ttl_ms then
 end
 if dedup_id ~= '' then
   sweep(at, 10)
-  local lasting = ARGV[10] ~= ''
-  redis.call('HSET', taken, dedup_id, (lasting and 't' or 'j') .. id)
-  redis.call('ZADD', ends, at + (lasting and ARGV[10] or 60000), dedup_id)
+  reserve(dedup_id, id, ARGV[10], at)
 end
 if due_ms > 0 then
   redis.call('ZADD', KEYS[7], at + due_ms, id)
@@ -94,14 +70,8 @@ else
   redis.call(ARGV[5] == '1' and 'RPUSH' or 'LPUSH', KEYS[3], id)
   redis.call('ZADD', KEYS[6], 0, 'w')
 end
-if longest and rules[4] ~= 'reject-publish' then
-  local count = math.min(excess(), 100)
-  if count > 0 then
-    local dropped, bodies = pop(count, 0)
-    if #dropped > 0 then
-      drop(dropped, bodies, 'maxlen', at)
-    end
-  end
+if longest and not rejects then
+  shorten(at)
 end
 --- @include lifetime
 return id
