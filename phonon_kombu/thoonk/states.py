@@ -63,22 +63,34 @@ def _taken(state: str, *refusals: str) -> Cell:
 LATE = (
     "gone if it was taken from this owner, who was taken for dead, and nobody has claimed it since"
 )
+_LIMITED = "gone if it is the oldest of a queue that is longer than its `max_length`"
+
 
 GRID = {
     "put": Operation(
         "job/put",
         "add a job",
         {
-            ABSENT: Cell((READY, SCHEDULED), ("UNBOUND",), "scheduled with a delay"),
-            **{state: _taken(state, "UNBOUND") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            ABSENT: Cell(
+                (READY, SCHEDULED, ABSENT),
+                ("UNBOUND", "FULL"),
+                "scheduled with a delay; none if another job has its deduplication id, or the "
+                "queue is full",
+            ),
+            READY: Cell(
+                (READY, ABSENT),
+                ("EXISTS", "UNBOUND", "FULL"),
+                f"{_taken(READY).when}; {_LIMITED}",
+            ),
+            **{state: _taken(state, "UNBOUND", "FULL") for state in (SCHEDULED, CLAIMED, STALLED)},
         },
     ),
     "append": Operation(
         "job/append",
         "add a job behind all others of level 0",
         {
-            ABSENT: Cell((READY,)),
-            **{state: _taken(state) for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            ABSENT: Cell((READY,), ("RULED",), "refused if the queue has rules"),
+            **{state: _taken(state, "RULED") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
         },
     ),
     "shelve": Operation(
@@ -113,6 +125,11 @@ GRID = {
             ready=Cell((READY, ABSENT), (), LATE),
             claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it"),
         ),
+    ),
+    "reject": Operation(
+        "job/reject",
+        "these jobs are not wanted",
+        _row(claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it")),
     ),
     "resolve": Operation(
         "job/resolve",

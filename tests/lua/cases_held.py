@@ -51,6 +51,19 @@ case("resolve", "ready, taken from A", lambda m: m.resolve("x", "B"), "NOTCLAIME
 case("finish", "claimed by another", lambda m: m.finish("", "x"), "absent", 1, _done, "as anybody")
 
 for owner in ("A", ""):
+    case("reject", CLAIMED, lambda m, o=owner: m.reject(o, "x"), "absent", [1, 0], _done,
+         f"as {owner or 'anybody'}")
+    case("reject", CLAIMED, lambda m, o=owner: m.reject(o, "x"), "absent", [1, 1],
+         lambda c: _done(c).bury("rejected", "x"), f"as {owner or 'anybody'}, to an exchange",
+         dead_exchange="")
+    case("reject", UNHELD, lambda m, o=owner: m.reject(o, "x"), "same", [0, 0],
+         about=f"as {owner or 'anybody'}")
+case("reject", CLAIMED, lambda m: m.reject("A", "nobody", "c", "x", "x", "r", "s", "t"), "absent",
+     [1, 1], lambda c: _done(c).bury("rejected", "x"), "among others", dead_exchange="dlx")
+case("reject", "claimed by another", lambda m: m.reject("A", "x"), "same", [0, 1], about="as A",
+     dead_exchange="dlx")
+
+for owner in ("A", ""):
     strange = STRANGE if owner else UNHELD
     case("resolve", CLAIMED, lambda m, o=owner: m.resolve("x", o), "absent", "x", _done,
          f"as {owner or 'anybody'}")
