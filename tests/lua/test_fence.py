@@ -123,8 +123,27 @@ def slices(m: Machine) -> None:
         m.purge()
 
 
+def rules(m: Machine) -> None:
+    """A queue with all rules at once, of which each is used."""
+    m.configure(
+        message_ttl=HOUR_MS, max_length=2, dead_exchange="", rate_interval=1000, rate_burst=1,
+        expires=HOUR_MS, rules=1,
+    )  # fmt: skip
+    with m.fence():
+        for n in range(5):
+            m.put(f"x{n}", level=n, dedup_id=f"d{n}", dedup_ttl_ms=1 if n % 2 else "")
+        m.put("y", dedup_id="d0", front=True)
+        assert m.claim("A", 5).due_in_ms >= 0
+        m.reject("A", *m.picture()["owners"])
+    m.pass_time(2 * HOUR_MS)
+    with m.fence():
+        m.put("z", dedup_id="d")
+        m.maintain()
+        m.stats()
+
+
 PATHS: list[Callable[[Machine], None]] = [
-    lifetime, simple_queue, exchange, nodes, results, lost, slices
+    lifetime, simple_queue, exchange, nodes, results, lost, slices, rules
 ]  # fmt: skip
 
 

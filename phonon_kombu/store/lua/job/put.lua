@@ -21,9 +21,6 @@ local items, config, published, cancelled = KEYS[2], KEYS[1], KEYS[4], KEYS[10]
 local priorities, deadlines, ghosts, dead = KEYS[8], KEYS[9], KEYS[11], KEYS[14]
 local taken, ends, holders = KEYS[15], KEYS[16], { KEYS[12], KEYS[7], KEYS[13] }
 local dedup_id, order = ARGV[9] or '', {}
-for i = 1, 10 do
-  order[ARGV[12] == 'highest' and i or 11 - i] = KEYS[17 + i]
-end
 local rules = redis.call(
   'HMGET', config, ARGV[8], 'message_ttl', 'max_length', 'overflow', 'dead_exchange'
 )
