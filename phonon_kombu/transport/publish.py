@@ -22,6 +22,9 @@ from .routing import Router, binding_field
 #: Ids of tasks that are longer than this are not used as job ids.
 LONGEST_ID = 255
 
+#: A message with this header is put into its queue stalled, for the reason that it gives.
+STALL = "x-stall"
+
 #: How often a message is routed anew when bindings change under it.
 REROUTES = 10
 
@@ -108,6 +111,11 @@ class Publishing(Fanout, Jobs):
         # A task that has expired goes to a worker all the same: it marks the task as revoked, and
         # somebody may wait for that.
         ttl_ms = b"" if "task" in headers and headers.get("expires") else _ttl_ms(properties)
+        stall = headers.get(STALL)
+        if stall is not None:
+            # Not part of the item: once it may run it is a message like any other.
+            headers = {name: value for name, value in headers.items() if name != STALL}
+            message = {**message, "headers": headers}
         plain = not (level or ttl_ms or binding)
         prepared = self._puts.get((queue, -1 if plain else level))
         if prepared is None:
@@ -126,6 +134,11 @@ class Publishing(Fanout, Jobs):
             job_id, other_id, tag = tag.encode(), b"", ""
         via = exchange if exchange or routing_key != queue else ""
         item = codec.encode(message, via, routing_key, tag)
+        if stall is not None:
+            return load("job/shelve").prepare(self.keys(queue)), (
+                job_id, item, other_id, b"%d" % level, str(stall).encode("utf-8", "replace"),
+                binding,
+            )  # fmt: skip
         if plain:
             return prepared, (job_id, item, other_id)
         return prepared, (
