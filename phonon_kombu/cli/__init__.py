@@ -1,7 +1,7 @@
 """``celery phonon ...``: the commands that this package adds to Celery's.
 
-None of them needs ``-A``. The modules that do the work are imported by the command that needs
-them, as Celery loads this one for every ``celery`` command.
+The modules that do the work are imported by the command that needs them, as Celery loads this one
+for every ``celery`` command.
 """
 
 from __future__ import annotations
@@ -10,12 +10,27 @@ import sys
 
 import click
 
-INTERRUPTED = 130
+from .act import cancel, pause, resume, retract, retry, stall
+from .frame import INTERRUPTED, Phonon
+from .look import jobs, show, status
 
 
-@click.group()
+@click.group(cls=Phonon, options_metavar="")
 def phonon() -> None:
-    """phonon_kombu: the Redis transport that loses no task."""
+    """Look at the jobs of a phonon:// broker, and act on them.
+
+    \b
+      celery -A proj phonon status
+      celery -A proj phonon jobs --state stalled
+      celery -A proj phonon retry --task proj.tasks.mail
+      celery -b phonon://localhost:6379/0 phonon show TASK_ID
+
+    A job is a message in its queue: ready, scheduled (it waits for its time), claimed (a worker has
+    it) or stalled (set aside). Jobs are named by their task ids.
+
+    Exit status: 0 done; 1 some or all of it was refused, or declined; 2 the command line, the
+    application or its broker makes no sense; 69 the server cannot be reached.
+    """
 
 
 @phonon.command()
@@ -39,15 +54,15 @@ def phonon() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON.")
 def demo(limit: int | None, workers: int, concurrency: int, broker: str, as_json: bool) -> None:
-    """Parse the standard library with real workers and account for every task.
+    """Run real workers and account for every task.
 
     Starts a private Redis and real Celery workers, sends one task per source file of this
     Python's standard library, and shows what came of them. Exit status 1 if a task was lost or
     ran twice.
     """
-    from .demo.display import make_display
-    from .demo.run import Options, run
-    from .errors import PhononError
+    from ..demo.display import make_display
+    from ..demo.run import Options, run
+    from ..errors import PhononError
 
     display = make_display(quiet=as_json)
     try:
@@ -63,3 +78,7 @@ def demo(limit: int | None, workers: int, concurrency: int, broker: str, as_json
         display.table(report.rows(), report.good)
         display.say(report.verdict())
     sys.exit(0 if report.good else 1)
+
+
+for command in (status, jobs, show, stall, retry, cancel, retract, pause, resume):
+    phonon.add_command(command)
