@@ -59,21 +59,38 @@ def _taken(state: str, *refusals: str) -> Cell:
     )
 
 
+#: When an owner may finish a job that it does not hold any more.
+LATE = (
+    "gone if it was taken from this owner, who was taken for dead, and nobody has claimed it since"
+)
+_LIMITED = "gone if it is the oldest of a queue that is longer than its `max_length`"
+
+
 GRID = {
     "put": Operation(
         "job/put",
         "add a job",
         {
-            ABSENT: Cell((READY, SCHEDULED), ("UNBOUND",), "scheduled with a delay"),
-            **{state: _taken(state, "UNBOUND") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            ABSENT: Cell(
+                (READY, SCHEDULED, ABSENT),
+                ("UNBOUND", "FULL"),
+                "scheduled with a delay; none if another job has its deduplication id, or the "
+                "queue is full",
+            ),
+            READY: Cell(
+                (READY, ABSENT),
+                ("EXISTS", "UNBOUND", "FULL"),
+                f"{_taken(READY).when}; {_LIMITED}",
+            ),
+            **{state: _taken(state, "UNBOUND", "FULL") for state in (SCHEDULED, CLAIMED, STALLED)},
         },
     ),
     "append": Operation(
         "job/append",
         "add a job behind all others of level 0",
         {
-            ABSENT: Cell((READY,)),
-            **{state: _taken(state) for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            ABSENT: Cell((READY,), ("RULED",), "refused if the queue has rules"),
+            **{state: _taken(state, "RULED") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
         },
     ),
     "shelve": Operation(
@@ -104,13 +121,22 @@ GRID = {
     "finish": Operation(
         "job/finish",
         "these jobs are done",
+        _row(
+            ready=Cell((READY, ABSENT), (), LATE),
+            claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it"),
+        ),
+    ),
+    "reject": Operation(
+        "job/reject",
+        "these jobs are not wanted",
         _row(claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it")),
     ),
     "resolve": Operation(
         "job/resolve",
         "this job is done, with a result",
         {
-            **{state: _refused("NOTCLAIMED") for state in (ABSENT, READY, SCHEDULED, STALLED)},
+            **{state: _refused("NOTCLAIMED") for state in (ABSENT, SCHEDULED, STALLED)},
+            READY: Cell((ABSENT,), ("NOTCLAIMED",), LATE),
             CLAIMED: Cell((ABSENT,), ("NOTCLAIMED",), "refused if another owner holds it"),
         },
     ),
@@ -129,7 +155,13 @@ GRID = {
     "recover": Operation(
         "job/recover",
         "give back what a dead owner holds",
-        _row(claimed=Cell((READY, CLAIMED), (), "to the front; left alone if another owner's")),
+        _row(
+            claimed=Cell(
+                (READY, STALLED, CLAIMED),
+                (),
+                "to the front; stalled if it failed too often; left alone if another owner's",
+            )
+        ),
     ),
     "stall": Operation(
         "job/stall",
@@ -180,7 +212,11 @@ GRID = {
         _row(
             ready=Cell((READY, ABSENT), (), "gone if expired"),
             scheduled=Cell((SCHEDULED, READY, ABSENT), (), "ready if due; gone if expired"),
-            claimed=Cell((CLAIMED, READY), (), "given back if older than `claim_timeout`"),
+            claimed=Cell(
+                (CLAIMED, READY, STALLED),
+                (),
+                "given back if older than `claim_timeout`; stalled if it failed too often",
+            ),
         ),
     ),
     "relist": Operation(

@@ -15,8 +15,9 @@ end
 if ARGV[2] == '1' and redis.call('ZSCORE', KEYS[2], id) then
   return false
 end
+redis.call('HDEL', KEYS[6], id)
 if redis.call('ZREM', KEYS[2], id) == 1 then
-  redis.call('HDEL', KEYS[6], id)
+  -- its owner will find that out
 elseif redis.call('SREM', KEYS[3], id) == 1 then
   redis.call('HDEL', KEYS[7], id)
 elseif redis.call('ZREM', KEYS[8], id) == 0 then
