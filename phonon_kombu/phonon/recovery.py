@@ -158,8 +158,5 @@ def open_clients(link: Link, ids: Iterable[bytes]) -> set[bytes] | None:
         logger.debug("CLIENT LIST: %r", reply)
         return None
     text = reply if isinstance(reply, bytes) else str(reply).encode()
-    return {
-        line.split(b" ", 1)[0].partition(b"=")[2]
-        for line in text.splitlines()
-        if line.startswith(b"id=")
-    }
+    # Redis begins a line with the id, fakeredis does not.
+    return {word[3:] for word in text.split() if word.startswith(b"id=")}
