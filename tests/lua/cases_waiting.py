@@ -280,7 +280,7 @@ case("maintain", "claimed long ago", lambda m: m.maintain(), "ready", [0, 0, 1],
      lambda c: (_marked(c).drop("x", "claimed").set("cancelled", "x", 1).front("x").wake()),
      "claim_timeout", claim_timeout=50 * HOUR_MS)
 case("maintain", "claimed long ago", lambda m: m.maintain(max_deliveries=1), "stalled", [0, 0, 1],
-     lambda c: (_marked(c).drop("x", "claimed", "published")
+     lambda c: (c.drop("x", "claimed", "owners", "published")
                 .stall("x", "max_deliveries: failed 1 times")),
      "claim_timeout, at the limit", claim_timeout=50 * HOUR_MS)
 case("maintain", ("ready, expired",), lambda m: m.maintain(), "absent", [0, 1, 0],

@@ -218,12 +218,14 @@ class Model:
         held = [j for j in self._held(owner, tuple(self.jobs)) if j.id not in keep]
         places = {id: place for place, id in enumerate(order)}
 
-        def suspect(job: Job) -> str:
-            if mode != "cancel" or (job.failures or 0) < 2:
-                return ""
-            return hashlib.sha1(f"{job.failures}{job.id}".encode()).hexdigest()
+        def order_of(job: Job) -> tuple[Any, ...]:
+            failures = (job.failures or 0) if mode == "cancel" else 0
+            chance = hashlib.sha1(f"{failures}{job.id}".encode()).hexdigest()
+            turn = -1 if failures % 2 else 1
+            age = _rank(job, job.published)[0]
+            return failures, chance if failures > 3 else "", turn * age, places.get(job.id, -1)
 
-        held.sort(key=lambda j: (suspect(j), _rank(j, j.published)[0], places.get(j.id, -1)))
+        held.sort(key=order_of)
         return self._take_back(owner, held, mode, limit, Around(0, 0))
 
     def _take_back(self, owner: str, held: list[Job], mode: str, limit: int, now: Around) -> int:
