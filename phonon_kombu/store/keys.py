@@ -7,6 +7,7 @@ Redis Cluster; with ``hash_tags=False`` they are left out, as the contract write
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -133,6 +134,39 @@ class NodeKeys:
     def held(self, node: str) -> bytes:
         """SET of the queues of which `node` has ever claimed jobs."""
         return f"{self._prefix}node.held.{node}:{{nodes}}".encode()
+
+
+class RecordKeys:
+    """The keys of one record's aggregate (:mod:`phonon_kombu.phonon.fields`).
+
+    Attributes:
+        row: HASH with the record's numbers by field, and the number of each sender's last fold.
+        collections: the keys of the fields that have one: LIST, SET, ZSET, HyperLogLog.
+
+    Arguments:
+        name: of the record, any text; all its keys share a slot.
+        fields: for each collection its kind and the field's name (an identifier), in order.
+        room: what the record belongs to: a part of the key.
+    """
+
+    __slots__ = ("name", "row", "collections", "all")
+
+    def __init__(
+        self,
+        name: str,
+        fields: Sequence[tuple[str, str]] = (),
+        prefix: str = "",
+        room: str = "model",
+    ) -> None:
+        self.name = name
+        self.row = self._key(prefix, room, "row")
+        self.collections = tuple(
+            self._key(prefix, room, f"{kind}.{field}") for kind, field in fields
+        )
+        self.all = (self.row, *self.collections)
+
+    def _key(self, prefix: str, room: str, part: str) -> bytes:
+        return f"{prefix}{room}.{part}:{hash_tag(self.name)}".encode("utf-8", "surrogateescape")
 
 
 def layout_key(prefix: str = "") -> bytes:

@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 
-from phonon_kombu.errors import Exists, ScriptRefused
+from phonon_kombu.errors import Exists, FieldFull, ScriptRefused
+from phonon_kombu.phonon.fields import (
+    CountDistinct,
+    Histogram,
+    Layout,
+    ListAppend,
+    Max,
+    Mean,
+    Min,
+    SetAppend,
+    Sum,
+    TopN,
+    WindowedList,
+)
 from phonon_kombu.store import scripts
 from phonon_kombu.store.keys import ExchangeKeys, NodeKeys
 from phonon_kombu.thoonk.states import GRID
@@ -112,8 +125,36 @@ def slices(m: Machine) -> None:
         m.purge()
 
 
+def folding(m: Machine) -> None:
+    """model/fold and model/read: every kind of field, with and without bounds that are near."""
+    layout = Layout(
+        {
+            "n": Sum(), "f": Sum(float), "low": Min(), "high": Max(), "mean": Mean(),
+            "l": ListAppend(), "s": SetAppend(3), "c": CountDistinct(), "w": WindowedList(2, 5),
+            "t": TopN(2), "b": TopN(2, largest=False), "h": Histogram([1]),
+        }
+    )  # fmt: skip
+    m.keys = layout.keys("x")  # type: ignore[assignment]
+    values = {
+        **{name: [1, 2, 3] for name in layout.fields}, "w": [(1, 1), (2, 2), (9, 3)]
+    }  # fmt: skip
+    with m.fence():
+        for number in (1, 2):
+            assert m.run("model/fold", "me", number, HOUR_MS, *layout.encode_delta(values)) == 1
+        assert m.run("model/fold", "me", 2, "", *layout.encode_delta(values)) == 0
+        with pytest.raises(FieldFull):
+            m.run("model/fold", "", "", "", *layout.encode_delta({"n": 1, "s": 4}))
+        assert len(m.run(*read_words(layout))) == 7
+
+
+def read_words(layout: Layout) -> tuple[Any, ...]:
+    """The name and the arguments of the script that reads a record."""
+    prepared, args = layout.read_call(layout.keys("x"))
+    return prepared.script.name, *args
+
+
 PATHS: list[Callable[[Machine], None]] = [
-    lifetime, simple_queue, exchange, nodes, results, lost, slices
+    lifetime, simple_queue, exchange, nodes, results, lost, slices, folding
 ]  # fmt: skip
 
 
