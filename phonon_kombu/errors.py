@@ -21,6 +21,9 @@
     │   ├── FieldOverflow                       a number would leave what it can hold
     │   ├── FieldFull                           a list or a set would outgrow its bound
     │   └── FieldMismatch                       what is stored comes from another type of field
+    ├── LockError                               a lock is not ours
+    │   ├── AlreadyLocked                       it could not be acquired in time
+    │   └── LockLost                            its time was over before it was released
     ├── MalformedItem                           an item that is no message
     └── ItemTooLarge (also ValueError)          above Redis's limit for one value
 
@@ -104,6 +107,18 @@ class FieldFull(FieldError):
 
 class FieldMismatch(FieldError):
     """What is stored was folded by another type of field; nothing was folded."""
+
+
+class LockError(PhononError):
+    """A lock is not in the hands of the caller."""
+
+
+class AlreadyLocked(LockError):
+    """Somebody else held the lock for as long as the caller would wait."""
+
+
+class LockLost(LockError):
+    """The lock's time was over: somebody else may have held it since."""
 
 
 class MalformedItem(PhononError):

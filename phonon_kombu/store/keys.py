@@ -140,16 +140,19 @@ class RecordKeys:
     """The keys of one record's aggregate (:mod:`phonon_kombu.phonon.fields`).
 
     Attributes:
-        row: HASH with the record's numbers by field, and the number of each sender's last fold.
+        row: HASH with the record's numbers by field, and ``~`` fields about the record itself.
         collections: the keys of the fields that have one: LIST, SET, ZSET, HyperLogLog.
+        holders: SET of the owners that hold the record.
+        senders: HASH owner -> number of its last fold.
 
     Arguments:
         name: of the record, any text; all its keys share a slot.
         fields: for each collection its kind and the field's name (an identifier), in order.
         room: what the record belongs to: a part of the key.
+        tag: what the slot is chosen by; by default the name.
     """
 
-    __slots__ = ("name", "row", "collections", "all")
+    __slots__ = ("name", "row", "collections", "all", "holders", "senders", "_head", "_tail")
 
     def __init__(
         self,
@@ -157,16 +160,40 @@ class RecordKeys:
         fields: Sequence[tuple[str, str]] = (),
         prefix: str = "",
         room: str = "model",
+        tag: str | None = None,
     ) -> None:
         self.name = name
-        self.row = self._key(prefix, room, "row")
-        self.collections = tuple(
-            self._key(prefix, room, f"{kind}.{field}") for kind, field in fields
-        )
+        self._head = f"{prefix}{room}."
+        # Behind a tag the name stands last: it may have braces.
+        self._tail = f":{hash_tag(name)}" if tag is None else f":{hash_tag(tag)}.{name}"
+        self.row = self._key("row")
+        self.holders = self._key("holders")
+        self.senders = self._key("senders")
+        self.collections = tuple(self._key(f"{kind}.{field}") for kind, field in fields)
         self.all = (self.row, *self.collections)
 
-    def _key(self, prefix: str, room: str, part: str) -> bytes:
-        return f"{prefix}{room}.{part}:{hash_tag(self.name)}".encode("utf-8", "surrogateescape")
+    def _key(self, part: str) -> bytes:
+        return f"{self._head}{part}{self._tail}".encode("utf-8", "surrogateescape")
+
+
+class ModelsKeys:
+    """The keys about all records of a database: who holds which, and which nobody holds."""
+
+    __slots__ = ("orphans", "_prefix")
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        #: ZSET of the records whose holders have all died, by the time that was noticed, ms.
+        self.orphans = f"{prefix}model.orphans:{{models}}".encode()
+
+    def held(self, node: str) -> bytes:
+        """SET of what `node` holds: ``<owner> <record>``."""
+        return f"{self._prefix}model.held.{node}:{{models}}".encode()
+
+
+def lock_key(name: str, prefix: str = "") -> bytes:
+    """Key of the lock `name`."""
+    return f"{prefix}lock:{hash_tag(name)}".encode("utf-8", "surrogateescape")
 
 
 def layout_key(prefix: str = "") -> bytes:

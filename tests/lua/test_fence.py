@@ -81,6 +81,7 @@ def nodes(m: Machine) -> None:
         assert m.run("node/part", "n", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "", "", "") == [0, 0]
         assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
+        assert [m.run("lock/extend", who, HOUR_MS) for who in "ab"] == [1, 0]
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
 
 

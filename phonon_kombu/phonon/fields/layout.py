@@ -79,9 +79,11 @@ class Layout:
             raise ConfigurationError(f"no description of fields: {error!r}") from None
         return cls(fields)
 
-    def keys(self, name: str, prefix: str = "", room: str = "model") -> RecordKeys:
-        """The keys of the record `name`."""
-        return RecordKeys(name, self._collections, prefix, room)
+    def keys(
+        self, name: str, prefix: str = "", room: str = "model", tag: str | None = None
+    ) -> RecordKeys:
+        """The keys of the record `name`; see :class:`~phonon_kombu.store.keys.RecordKeys`."""
+        return RecordKeys(name, self._collections, prefix, room, tag)
 
     # Partials ------------------------------------------------------------------------------
 
