@@ -21,6 +21,10 @@
     │   ├── FieldOverflow                       a number would leave what it can hold
     │   ├── FieldFull                           a list or a set would outgrow its bound
     │   └── FieldMismatch                       what is stored comes from another type of field
+    ├── RecordError                             a record is not in a state that allows it
+    │   ├── NotHeld                             this process does not hold it (any more)
+    │   ├── Closing                             its aggregate is being completed
+    │   └── RegistryFull                        too many records in this process's memory
     ├── LockError                               a lock is not ours
     │   ├── AlreadyLocked                       it could not be acquired in time
     │   └── LockLost                            its time was over before it was released
@@ -109,6 +113,22 @@ class FieldMismatch(FieldError):
     """What is stored was folded by another type of field; nothing was folded."""
 
 
+class RecordError(PhononError):
+    """A record of a model is not in a state that allows this."""
+
+
+class NotHeld(RecordError):
+    """This process does not hold the record: it never did, or was taken for dead."""
+
+
+class Closing(RecordError):
+    """The record's aggregate is being completed; nothing is folded into it meanwhile."""
+
+
+class RegistryFull(RecordError):
+    """The registry holds twice as many records as it may: Redis is away, or too slow."""
+
+
 class LockError(PhononError):
     """A lock is not in the hands of the caller."""
 
@@ -136,6 +156,8 @@ REFUSALS: dict[str, type[PhononError]] = {
     "NOTCLAIMED": NotClaimed,
     "NOTSTALLED": NotStalled,
     "UNBOUND": Unbound,
+    "NOTHELD": NotHeld,
+    "CLOSING": Closing,
     "OVERFLOW": FieldOverflow,
     "FULL": FieldFull,
     "MISMATCH": FieldMismatch,

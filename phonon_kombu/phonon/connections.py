@@ -13,6 +13,7 @@ the new one takes, and removing one only what it held.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections.abc import Sequence
@@ -215,6 +216,13 @@ def connect(
     if before is not None:
         before.close()
     return made
+
+
+@atexit.register
+def _at_exit() -> None:
+    # After the registries, which were imported later, have let go of what they hold.
+    if connection is not None:
+        connection.close()
 
 
 def current() -> Connections:

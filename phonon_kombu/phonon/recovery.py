@@ -10,6 +10,7 @@ from typing import Any
 from ..store.client import Link
 from ..store.keys import NodeKeys, QueueKeys
 from ..store.scripts import load
+from .orphans import abandon
 
 logger = logging.getLogger("phonon_kombu.phonon")
 
@@ -47,6 +48,7 @@ def finish_recovery(link: Link, node: str, keys: NodeKeys, keys_of: KeysOf) -> i
     given = 0
     for queue in queues:
         given += recover(link, keys_of(queue), f"{node}.".encode(), b"cancel")
+    abandon(link, node, keys.prefix)
     link.run(load("node/part").prepare(keys, held=held), (node.encode(),))
     return given
 
