@@ -53,7 +53,7 @@ case("put", THERE, lambda m: m.put("x", "item of c", other_id="c"), "same", "c",
 case("put", THERE, lambda m: m.put("x", "another item", other_id="c"), "EXISTS",
      about="other id taken too")
 case("put", (*ABSENT, *THERE), lambda m: m.put("x", binding="b"), "UNBOUND", about="unbound", a="1")
-case("put", (*ABSENT, *THERE), lambda m: m.put("x", "another item", other_id="y"), "FULL",
+case("put", (*ABSENT, *THERE), lambda m: m.put("x", "another item", other_id="y"), "QUEUEFULL",
      about="queue full", max_length=1, overflow="reject-publish")
 case("put", THERE, lambda m: m.put("x"), "same", "x", about="again, queue full", max_length=1,
      overflow="reject-publish")
