@@ -10,6 +10,10 @@ import sys
 
 import click
 
+from .registration import prepare_workers
+
+prepare_workers()
+
 INTERRUPTED = 130
 
 
