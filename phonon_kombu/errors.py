@@ -17,6 +17,13 @@
     │   ├── NotClaimed                          the job is not claimed (by the caller)
     │   ├── NotStalled                          the job is not stalled
     │   └── Unbound                             the queue is not bound to the exchange (any more)
+    ├── FieldError (also ValueError)            a field of a model refuses a value
+    │   ├── FieldOverflow                       a number would leave what it can hold
+    │   ├── FieldFull                           a list or a set would outgrow its bound
+    │   └── FieldMismatch                       what is stored comes from another type of field
+    ├── LockError                               a lock is not ours
+    │   ├── AlreadyLocked                       it could not be acquired in time
+    │   └── LockLost                            its time was over before it was released
     ├── MalformedItem                           an item that is no message
     └── ItemTooLarge (also ValueError)          above Redis's limit for one value
 
@@ -86,6 +93,34 @@ class Unbound(JobError):
     """The queue is not bound to the exchange: the binding was deleted or has expired."""
 
 
+class FieldError(PhononError, ValueError):
+    """A field of a model refuses a value; the message names both."""
+
+
+class FieldOverflow(FieldError):
+    """A number would leave the range that its field can hold; nothing was folded."""
+
+
+class FieldFull(FieldError):
+    """A list or a set would outgrow its ``max_size``; nothing was folded."""
+
+
+class FieldMismatch(FieldError):
+    """What is stored was folded by another type of field; nothing was folded."""
+
+
+class LockError(PhononError):
+    """A lock is not in the hands of the caller."""
+
+
+class AlreadyLocked(LockError):
+    """Somebody else held the lock for as long as the caller would wait."""
+
+
+class LockLost(LockError):
+    """The lock's time was over: somebody else may have held it since."""
+
+
 class MalformedItem(PhononError):
     """An item of a queue is no message that this transport can read."""
 
@@ -95,10 +130,13 @@ class ItemTooLarge(PhononError, ValueError):
 
 
 #: The word with which a script refuses -> the exception to raise.
-REFUSALS: dict[str, type[JobError]] = {
+REFUSALS: dict[str, type[PhononError]] = {
     "EXISTS": Exists,
     "NOTFOUND": NotFound,
     "NOTCLAIMED": NotClaimed,
     "NOTSTALLED": NotStalled,
     "UNBOUND": Unbound,
+    "OVERFLOW": FieldOverflow,
+    "FULL": FieldFull,
+    "MISMATCH": FieldMismatch,
 }

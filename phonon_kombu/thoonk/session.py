@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import redis
 
 from ..errors import ConfigurationError
+from ..store import addresses
 from ..store.client import CONNECTION_ERRORS, Link, check_server, translate
 from ..store.keys import feeds_key, layout_key, queue_keys
-from . import addresses
 from .base import Base
 from .job import Job
 from .queue import Queue

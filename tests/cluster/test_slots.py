@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from redis.crc import key_slot
 
+from phonon_kombu.phonon.fields import Layout, ListAppend, Sum
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import ChordKeys, ExchangeKeys, NodeKeys, QueueKeys
+from phonon_kombu.store.keys import AggregateKeys, ExchangeKeys, NodeKeys, QueueKeys
 from tests.cluster.names import ODD_NAMES
 
 PREFIXES = ("", "app:", "a{b}c:", "%s")
@@ -32,7 +33,9 @@ def test_keys_of_a_script_share_a_slot(name: str, prefix: str) -> None:
             continue
         if name.startswith("chord/"):
             # On a cluster a result is kept by a script of its own, result/store.
-            assert len(slots(script.key_list(ChordKeys(odd, prefix)))) == 1, repr(odd)
+            fields = Layout({"n": Sum(), "l": ListAppend()}).keys(odd, prefix, "chord", "chords")
+            chord = AggregateKeys(odd, fields, prefix)
+            assert len(slots(script.key_list(chord))) == 1, repr(odd)
             continue
         if name.startswith("result/"):
             assert len(script.keys) == 1

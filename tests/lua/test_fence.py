@@ -7,9 +7,22 @@ from typing import Any
 
 import pytest
 
-from phonon_kombu.errors import Exists, ScriptRefused
+from phonon_kombu.errors import Exists, FieldFull, ScriptRefused
+from phonon_kombu.phonon.fields import (
+    CountDistinct,
+    Histogram,
+    Layout,
+    ListAppend,
+    Max,
+    Mean,
+    Min,
+    SetAppend,
+    Sum,
+    TopN,
+    WindowedList,
+)
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import ChordKeys, ExchangeKeys, NodeKeys
+from phonon_kombu.store.keys import AggregateKeys, ChordKeys, ExchangeKeys, NodeKeys
 from phonon_kombu.store.scripts import Prepared
 from phonon_kombu.thoonk.states import GRID
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
@@ -69,6 +82,7 @@ def nodes(m: Machine) -> None:
         assert m.run("node/part", "n", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "", "", "") == [0, 0]
         assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
+        assert [m.run("lock/extend", who, HOUR_MS) for who in "ab"] == [1, 0]
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
 
 
@@ -149,8 +163,59 @@ def chords(m: Machine) -> None:
         assert m.run("chord/arrive", *first) == [2, 0]
 
 
+def aggregating(m: Machine) -> None:
+    """chord/fold: counted once, refused, failed, taken over; chord/close with fields."""
+    layout = Layout({"n": Sum(), "l": ListAppend(1)})
+    keys = AggregateKeys("g", layout.keys("g", "", "chord", "chords"))
+    m.keys = keys  # type: ignore[assignment]
+    with m.fence():
+        assert m.run("chord/open", "g", "", 60, "size", 2, "unique", 1) == 1
+        last = ("", "", "", "", "")
+
+        def fold(id: str, index: int, lease: int = HOUR_MS, **values: Any) -> Any:
+            return m.run("chord/fold", "g", id, index, "A", lease, 60, *last,
+                         *layout.encode_delta(values))  # fmt: skip
+
+        assert [fold("a", 0, n=1, l=1), fold("a", 0, n=1, l=1)] == [[0, 1], [2, 0]]
+        with pytest.raises(FieldFull):
+            fold("b", 1, n=1, l=2)
+        assert fold("b", 1, lease=0, n=1) == [1, 2, 2, ""]
+        assert fold("b", 1, n=1) == [1, 2, 2, ""]
+        assert m.run("chord/close", "g", "A", 60) == 1
+    assert not m.client.exists(*keys.fields)
+
+
+def folding(m: Machine) -> None:
+    """model/fold and model/read: every kind of field, with and without bounds that are near."""
+    layout = Layout(
+        {
+            "n": Sum(), "f": Sum(float), "low": Min(), "high": Max(), "mean": Mean(),
+            "l": ListAppend(), "s": SetAppend(3), "c": CountDistinct(), "w": WindowedList(2, 5),
+            "t": TopN(2), "b": TopN(2, largest=False), "h": Histogram([1]),
+        }
+    )  # fmt: skip
+    m.keys = layout.keys("x")  # type: ignore[assignment]
+    values = {
+        **{name: [1, 2, 3] for name in layout.fields}, "w": [(1, 1), (2, 2), (9, 3)]
+    }  # fmt: skip
+    with m.fence():
+        for number in (1, 2):
+            assert m.run("model/fold", "me", number, HOUR_MS, *layout.encode_delta(values)) == 1
+        assert m.run("model/fold", "me", 2, "", *layout.encode_delta(values)) == 0
+        with pytest.raises(FieldFull):
+            m.run("model/fold", "", "", "", *layout.encode_delta({"n": 1, "s": 4}))
+        assert len(m.run(*read_words(layout))) == 7
+
+
+def read_words(layout: Layout) -> tuple[Any, ...]:
+    """The name and the arguments of the script that reads a record."""
+    prepared, args = layout.read_call(layout.keys("x"))
+    return prepared.script.name, *args
+
+
 PATHS: list[Callable[[Machine], None]] = [
-    lifetime, simple_queue, exchange, nodes, results, lost, slices, task_results, chords
+    lifetime, simple_queue, exchange, nodes, results, lost, slices, folding,
+    task_results, chords, aggregating,
 ]  # fmt: skip
 
 

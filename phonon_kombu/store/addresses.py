@@ -90,6 +90,25 @@ def pool_of_url(url: str) -> redis.ConnectionPool:
         raise ConfigurationError(f"a URL that makes no sense: {error}") from None
 
 
+def pool_of_options(**options: Any) -> redis.ConnectionPool:
+    """A pool for the server that the arguments of ``redis.Redis`` name.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that it does not know.
+    """
+    try:
+        return pool_of_client(redis.Redis(**options))
+    except TypeError as error:
+        raise ConfigurationError(f"an option that redis.Redis does not know: {error}") from None
+
+
+def connection_of(pool: redis.ConnectionPool) -> Any:
+    """A connection of `pool`, kept out of it until released."""
+    try:
+        return pool.get_connection()
+    except TypeError:  # redis-py before 5.3 wants to know for what
+        return pool.get_connection("_")
+
+
 def _is_database(path: str) -> bool:
     return not path or (path.isascii() and path.isdigit())
 
@@ -104,6 +123,6 @@ def _option(name: str, value: str) -> tuple[str, str]:
 
 
 def _embedded_pool(directory: str) -> redis.ConnectionPool:
-    from ..store.embedded import acquire
+    from .embedded import acquire
 
     return pool_of_client(redis.Redis(**acquire(directory or None).client_options()))
