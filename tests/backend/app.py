@@ -45,6 +45,14 @@ def errback(self: Any, *args: Any, tag: str) -> None:
     note(tag, "errback", self)
 
 
+def measure(self: Any, tag: str, values: Any) -> Any:
+    """A header task of an aggregating chord: returns what it is given."""
+    note(tag, "start", self)
+    if isinstance(values, dict) and "slowest" in values:
+        return {**values, "slowest": tuple(values["slowest"])}
+    return values
+
+
 def adding(self: Any, tag: str, others: int) -> int:
     """A header task that adds others to its chord."""
     for number in range(others):
@@ -76,6 +84,7 @@ TASKS = {
     "part_failing": (part_failing, {"bind": True}),
     "body": (body, {"bind": True}),
     "errback": (errback, {"bind": True}),
+    "measure": (measure, {"bind": True}),
     "adding": (adding, {"bind": True}),
     "replaced": (replaced, {"bind": True}),
 }
