@@ -13,10 +13,12 @@
     ├── EmbeddedServerError                     no private Redis could be started
     ├── JobError                                the job machine refuses an operation
     │   ├── Exists                              another job has this id
-    │   ├── NotFound                            no job has this id
+    │   ├── NotFound                            no job has this id, no queue this name
     │   ├── NotClaimed                          the job is not claimed (by the caller)
     │   ├── NotStalled                          the job is not stalled
-    │   └── Unbound                             the queue is not bound to the exchange (any more)
+    │   ├── Unbound                             the queue is not bound to the exchange (any more)
+    │   ├── QueueFull                           x-max-length reached, and it rejects publishes
+    │   └── Ruled                               the queue has rules that a plain put does not know
     ├── FieldError (also ValueError)            a field of a model refuses a value
     │   ├── FieldOverflow                       a number would leave what it can hold
     │   ├── FieldFull                           a list or a set would outgrow its bound
@@ -24,6 +26,7 @@
     ├── LockError                               a lock is not ours
     │   ├── AlreadyLocked                       it could not be acquired in time
     │   └── LockLost                            its time was over before it was released
+    ├── NotConfirmed                            a publish was not confirmed in time
     ├── MalformedItem                           an item that is no message
     └── ItemTooLarge (also ValueError)          above Redis's limit for one value
 
@@ -78,7 +81,7 @@ class Exists(JobError):
 
 
 class NotFound(JobError):
-    """No job with this id is in the queue."""
+    """No job with this id is in the queue, or there is no such queue."""
 
 
 class NotClaimed(JobError):
@@ -121,6 +124,22 @@ class LockLost(LockError):
     """The lock's time was over: somebody else may have held it since."""
 
 
+class QueueFull(JobError):
+    """The queue has as many ready messages as its ``x-max-length`` allows, and was declared with
+    ``x-overflow: reject-publish``: nothing was put."""
+
+
+class Ruled(JobError):
+    """The queue has rules: job/put must be used. Publishers do so by themselves."""
+
+
+class NotConfirmed(PhononError):
+    """A publish was not confirmed as `confirm_publish` asks, within `confirm_timeout_ms`.
+
+    The message may have been put. Publishing the same message again does not put it twice.
+    """
+
+
 class MalformedItem(PhononError):
     """An item of a queue is no message that this transport can read."""
 
@@ -137,6 +156,8 @@ REFUSALS: dict[str, type[PhononError]] = {
     "NOTSTALLED": NotStalled,
     "UNBOUND": Unbound,
     "OVERFLOW": FieldOverflow,
-    "FULL": FieldFull,
+    "OUTGROWN": FieldFull,
     "MISMATCH": FieldMismatch,
+    "FULL": QueueFull,
+    "RULED": Ruled,
 }

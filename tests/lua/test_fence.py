@@ -24,7 +24,7 @@ from phonon_kombu.phonon.fields import (
 from phonon_kombu.store import scripts
 from phonon_kombu.store.keys import AggregateKeys, ChordKeys, ExchangeKeys, NodeKeys
 from phonon_kombu.store.scripts import Prepared
-from phonon_kombu.thoonk.states import GRID
+from phonon_kombu.thoonk.states import GRID, STATES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, Case, play
 from tests.lua.machine import HOUR_MS, Machine, connect, encoded
@@ -45,6 +45,7 @@ def lifetime(m: Machine) -> None:
     with m.fence():
         m.put("x", level=3)
         m.put("y", delay_ms=1, ttl_ms=1, level=9)
+        m.shelve("z", level=2)
         assert m.touch() == HOUR_MS
 
 
@@ -77,13 +78,20 @@ def nodes(m: Machine) -> None:
         assert m.run("node/census", HOUR_MS) == [[], ["n", "7"], []]
         assert [m.run("node/bury", *args) for args in (("nobody", "", 0), ("n", "8", 0))] == [0, 0]
         assert m.run("node/bury", "n", "", HOUR_MS) == 0
-        assert m.run("node/bury", "n", "7", 0) == 1
+        dead_ms = m.run("node/bury", "n", "7", 0)
+        assert m.run("node/census", HOUR_MS) == [[], [], ["n", f"{dead_ms}"]]
         assert m.run("node/beat", "n", "", "", "") == [0, 1]
-        assert m.run("node/part", "n", held=m.keys.held("n")) == 1
+        assert m.run("node/part", "n", dead_ms - 1, held=m.keys.held("n")) == 0
+        assert m.run("node/part", "n", dead_ms, held=m.keys.held("n")) == 1
+        assert m.run("node/beat", "n", "8", "{}", "1") == [1, 0]
+        assert m.run("node/part", "n", dead_ms, held=m.keys.held("n")) == 0
+        assert m.run("node/part", "n", "", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "", "", "") == [0, 0]
         assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
         assert [m.run("lock/extend", who, HOUR_MS) for who in "ab"] == [1, 0]
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
+        assert [m.run("node/elect", who, HOUR_MS) for who in "aa"] == [0, 0]
+        assert 0 < m.run("node/elect", "b", HOUR_MS) <= HOUR_MS
 
 
 def results(m: Machine) -> None:
@@ -122,7 +130,10 @@ def slices(m: Machine) -> None:
         m.claim("A", 10, "highest")
         m.claim("B", 5)
         m.recover("A", "cancel")
+        m.finish("A", *m.picture()["items"])
         m.cancel("B", *m.picture()["owners"], delay_ms=5)
+        listed = [id for state in STATES if state != "absent" for id in m.page(state, 3)]
+        assert sorted(listed) == sorted(m.picture()["items"])
         m.purge(5)
         m.purge()
 

@@ -62,8 +62,8 @@ class Walk(RuleBasedStateMachine):
         actual = live(self.seen)
         config = actual.pop("config", None)
         assert actual == self.model.picture()
-        assert bool(config) == bool(self.model.claim_timeout_ms)
-        ready = any(self.model.lists)
+        assert bool(config) == bool(self.model.claim_timeout_ms or self.model.paused)
+        ready = any(self.model.lists) and not self.model.paused
         assert not ready or "wake" in self.seen, "jobs are ready and nobody is woken"
         self.model.adopt(self.seen)
 
@@ -115,7 +115,9 @@ class Walk(RuleBasedStateMachine):
                 jobs += reply.jobs
         assert jobs == self.model.claim(owner, count, highest, now())
         due = [job.due for job in self.model.in_state("scheduled")]
-        if not reply.more:
+        if self.model.paused:
+            assert (reply.more, reply.due_in_ms) == (False, -1)
+        elif not reply.more:
             assert not any(self.model.lists)
             assert (now() + reply.due_in_ms == min(due)) if due else reply.due_in_ms == -1
         else:
@@ -161,12 +163,13 @@ class Walk(RuleBasedStateMachine):
         assert self._word(self.m.resolve, id, owner) == self.model.resolve(id, owner)
         self.compare()
 
-    @rule(owner=OWNERS, mode=st.sampled_from(("cancel", "restore")), keep=SOME_IDS)
-    def recover(self, owner: str, mode: str, keep: tuple[str, ...]) -> None:
-        reply = self.m.recover(owner, mode, keep)
+    @rule(owner=OWNERS, mode=st.sampled_from(("cancel", "cancel", "restore")), keep=SOME_IDS,
+          limit=st.sampled_from((0, 0, 4)))  # fmt: skip
+    def recover(self, owner: str, mode: str, keep: tuple[str, ...], limit: int) -> None:
+        reply = self.m.recover(owner, mode, keep, limit or "")
         picture = live(self.m.picture())
         order = [id for name in LISTS for id in reversed(picture.get(name, ()))]
-        assert reply == self.model.recover(owner, mode, keep, order)
+        assert reply == self.model.recover(owner, mode, keep, limit, order)
         self.compare()
 
     @rule(limit=st.integers(0, 6))
@@ -191,13 +194,23 @@ class Walk(RuleBasedStateMachine):
         if hours:
             self.m.configure(claim_timeout=hours * HOUR_MS)
         else:
-            self.m.client.delete(self.m.keys.config)
+            self.m.client.hdel(self.m.keys.config, "claim_timeout")
+        self.compare()
+
+    @rule(paused=st.booleans())
+    def pause(self, paused: bool) -> None:
+        if self.model.paused or self.model.claim_timeout_ms or self.model.jobs:
+            reply = self.m.pause() if paused else self.m.resume()
+            assert reply == (self.model.paused != paused)
+            self.model.paused = paused
         self.compare()
 
     @rule(quarters=st.sampled_from((1, 3, 9)))
     def pass_time(self, quarters: int) -> None:
         self.m.pass_time(quarters * HOUR_MS // 4)
         self.model.adopt(self.m.picture())
+        for job in self.model.jobs.values():
+            job.late = ""  # it looks like another job, put at another time
         self.compare()
 
     @staticmethod
