@@ -125,14 +125,24 @@ class ResultConsumer(BaseResultConsumer):
 
     def on_wait_for_pending(self, result: Any, **kwargs: Any) -> None:
         """Look first: what is ready needs no subscription."""
-        kwargs.pop("timeout", None)
-        for meta in result._iter_meta(**kwargs):
-            if meta is not None:
-                self.on_state_change(meta, None)
-                if meta["status"] in (states.SUCCESS, states.FAILURE):
-                    self._drop_message(meta["task_id"])
+        for meta in self._known(result):
+            self.on_state_change(meta, None)
+            if meta["status"] in (states.SUCCESS, states.FAILURE):
+                self._drop_message(meta["task_id"])
         if not result.on_ready.ready:
             self.want(result)
+
+    def _known(self, result: Any) -> Iterator[dict[str, Any]]:
+        """What is known of a task, or of those members of a group that are not ready yet."""
+        if getattr(result, "results", None) is None:
+            yield result._get_task_meta()
+            return
+        ids = list(pending_ids(result))
+        keys = [self.backend.get_key_for_task(id) for id in ids]
+        for start in range(0, len(keys), SLICE):
+            for value in self.backend.mget(keys[start : start + SLICE]):
+                if value:
+                    yield self.backend.decode_result(value)
 
     def _drop_message(self, task_id: str) -> None:
         """Nobody will come for what :meth:`on_state_change` has put aside for a later waiter."""
@@ -292,6 +302,15 @@ class ResultConsumer(BaseResultConsumer):
         if self._wake_w is not None and self._token.locked():
             with suppress(OSError):
                 self._wake_w.send(b"x")
+
+
+def pending_ids(group: Any) -> Iterator[str]:
+    """The ids of a group's tasks, and of those of groups in it, that are not known to be ready."""
+    for member in group.results:
+        if getattr(member, "results", None) is not None:
+            yield from pending_ids(member)
+        elif member._cache is None:
+            yield member.id
 
 
 def drained(queue: deque[T]) -> list[T]:
