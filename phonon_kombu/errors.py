@@ -19,14 +19,18 @@
     │   ├── Unbound                             the queue is not bound to the exchange (any more)
     │   ├── QueueFull                           x-max-length reached, and it rejects publishes
     │   └── Ruled                               the queue has rules that a plain put does not know
+    ├── NotConfirmed                            a publish was not confirmed in time
     ├── FieldError (also ValueError)            a field of a model refuses a value
     │   ├── FieldOverflow                       a number would leave what it can hold
     │   ├── FieldFull                           a list or a set would outgrow its bound
     │   └── FieldMismatch                       what is stored comes from another type of field
+    ├── RecordError                             a record is not in a state that allows it
+    │   ├── NotHeld                             this process does not hold it (any more)
+    │   ├── Closing                             its aggregate is being completed
+    │   └── RegistryFull                        too many records in this process's memory
     ├── LockError                               a lock is not ours
     │   ├── AlreadyLocked                       it could not be acquired in time
     │   └── LockLost                            its time was over before it was released
-    ├── NotConfirmed                            a publish was not confirmed in time
     ├── MalformedItem                           an item that is no message
     └── ItemTooLarge (also ValueError)          above Redis's limit for one value
 
@@ -96,6 +100,22 @@ class Unbound(JobError):
     """The queue is not bound to the exchange: the binding was deleted or has expired."""
 
 
+class QueueFull(JobError):
+    """The queue has as many ready messages as its ``x-max-length`` allows, and was declared with
+    ``x-overflow: reject-publish``: nothing was put."""
+
+
+class Ruled(JobError):
+    """The queue has rules: job/put must be used. Publishers do so by themselves."""
+
+
+class NotConfirmed(PhononError):
+    """A publish was not confirmed as `confirm_publish` asks, within `confirm_timeout_ms`.
+
+    The message may have been put. Publishing the same message again does not put it twice.
+    """
+
+
 class FieldError(PhononError, ValueError):
     """A field of a model refuses a value; the message names both."""
 
@@ -112,6 +132,22 @@ class FieldMismatch(FieldError):
     """What is stored was folded by another type of field; nothing was folded."""
 
 
+class RecordError(PhononError):
+    """A record of a model is not in a state that allows this."""
+
+
+class NotHeld(RecordError):
+    """This process does not hold the record: it never did, or was taken for dead."""
+
+
+class Closing(RecordError):
+    """The record's aggregate is being completed; nothing is folded into it meanwhile."""
+
+
+class RegistryFull(RecordError):
+    """The registry holds twice as many records as it may: Redis is away, or too slow."""
+
+
 class LockError(PhononError):
     """A lock is not in the hands of the caller."""
 
@@ -122,22 +158,6 @@ class AlreadyLocked(LockError):
 
 class LockLost(LockError):
     """The lock's time was over: somebody else may have held it since."""
-
-
-class QueueFull(JobError):
-    """The queue has as many ready messages as its ``x-max-length`` allows, and was declared with
-    ``x-overflow: reject-publish``: nothing was put."""
-
-
-class Ruled(JobError):
-    """The queue has rules: job/put must be used. Publishers do so by themselves."""
-
-
-class NotConfirmed(PhononError):
-    """A publish was not confirmed as `confirm_publish` asks, within `confirm_timeout_ms`.
-
-    The message may have been put. Publishing the same message again does not put it twice.
-    """
 
 
 class MalformedItem(PhononError):
@@ -155,9 +175,11 @@ REFUSALS: dict[str, type[PhononError]] = {
     "NOTCLAIMED": NotClaimed,
     "NOTSTALLED": NotStalled,
     "UNBOUND": Unbound,
-    "OVERFLOW": FieldOverflow,
-    "OUTGROWN": FieldFull,
-    "MISMATCH": FieldMismatch,
-    "FULL": QueueFull,
+    "QUEUEFULL": QueueFull,
     "RULED": Ruled,
+    "NOTHELD": NotHeld,
+    "CLOSING": Closing,
+    "OVERFLOW": FieldOverflow,
+    "FIELDFULL": FieldFull,
+    "MISMATCH": FieldMismatch,
 }

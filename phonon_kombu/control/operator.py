@@ -202,7 +202,9 @@ class Operator(Sight):
                 "older_than_seconds"
             )
         wanted = [state] if state is not None else list(action.usual)
-        if older_than_seconds is not None and wanted != ["stalled"]:
+        if len(wanted) == 1:
+            self._before(older_than_seconds, wanted[0])  # refuses what is not known
+        elif older_than_seconds is not None:
             wanted = [one for one in wanted if one != "stalled"]
         begun = self.clock()
         for name in [queue] if queue is not None else self.queues(internal=True):

@@ -13,6 +13,7 @@ the new one takes, and removing one only what it held.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections.abc import Sequence
@@ -84,10 +85,9 @@ class Host:
             self._epoch, self._heart, self._lock = fork_epoch(), None, threading.Lock()
 
     def _make_heart(self) -> heart.Heart:
-        own = Link(partial(addresses.connection_of, self._pool), self._pool.release)
         return heart.Heart(
             node_id(self.identity),
-            own,
+            Link(partial(addresses.connection_of, self._pool), self._pool.release),
             self.prefix,
             partial(queue_keys, prefix=self.prefix),
             self._settings,
@@ -220,6 +220,13 @@ def connect(
     if before is not None:
         before.close()
     return made
+
+
+@atexit.register
+def _at_exit() -> None:
+    # After the registries, which were imported later, have let go of what they hold.
+    if connection is not None:
+        connection.close()
 
 
 def current() -> Connections:

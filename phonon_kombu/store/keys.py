@@ -121,10 +121,10 @@ class ExchangeKeys:
 class NodeKeys:
     """The keys about the processes that share a database, and those of one of them."""
 
-    __slots__ = ("beats", "presence", "about", "dying", "lock", "_prefix")
+    __slots__ = ("beats", "presence", "about", "dying", "lock", "prefix")
 
     def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix
+        self.prefix = prefix
         for part in ("beats", "presence", "about", "dying", "lock"):
             setattr(self, part, f"{prefix}node.{part}:{{nodes}}".encode())
 
@@ -134,11 +134,11 @@ class NodeKeys:
 
     def mail(self, node: str) -> bytes:
         """ZSET on which the only node waits, until another one joins and leaves a word."""
-        return f"{self._prefix}node.mail.{node}:{{nodes}}".encode()
+        return f"{self.prefix}node.mail.{node}:{{nodes}}".encode()
 
     def held(self, node: str) -> bytes:
         """SET of the queues of which `node` has ever claimed jobs."""
-        return f"{self._prefix}node.held.{node}:{{nodes}}".encode()
+        return f"{self.prefix}node.held.{node}:{{nodes}}".encode()
 
 
 class ChordKeys:

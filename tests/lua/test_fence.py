@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from phonon_kombu.errors import Exists, FieldFull, ScriptRefused
+from phonon_kombu.errors import Closing, Exists, FieldFull, NotHeld, ScriptRefused
 from phonon_kombu.phonon.fields import (
     CountDistinct,
     Histogram,
@@ -196,6 +196,25 @@ def aggregating(m: Machine) -> None:
     assert not m.client.exists(*keys.fields)
 
 
+def rules(m: Machine) -> None:
+    """A queue with all rules at once, of which each is used."""
+    m.configure(
+        message_ttl=HOUR_MS, max_length=2, dead_exchange="", rate_interval=1000, rate_burst=1,
+        expires=HOUR_MS, rules=1,
+    )  # fmt: skip
+    with m.fence():
+        for n in range(5):
+            m.put(f"x{n}", level=n, dedup_id=f"d{n}", dedup_ttl_ms=1 if n % 2 else "")
+        m.put("y", dedup_id="d0", front=True)
+        assert m.claim("A", 5).due_in_ms >= 0
+        m.reject("A", *m.picture()["owners"])
+    m.pass_time(2 * HOUR_MS)
+    with m.fence():
+        m.put("z", dedup_id="d")
+        m.maintain()
+        m.stats()
+
+
 def folding(m: Machine) -> None:
     """model/fold and model/read: every kind of field, with and without bounds that are near."""
     layout = Layout(
@@ -224,9 +243,46 @@ def read_words(layout: Layout) -> tuple[Any, ...]:
     return prepared.script.name, *args
 
 
+def records(m: Machine) -> None:
+    """model/*: held by two, flushed, left, closing, closed; abandoned and adopted."""
+    layout = Layout({"n": Sum(), "s": SetAppend(1)})
+    m.keys = layout.keys("x")  # type: ignore[assignment]
+    delta = layout.encode_delta({"n": 1, "s": "a"})
+    full = layout.encode_delta({"n": 1, "s": "b"})
+
+    def leave(owner: str, number: int, delta: list[bytes] = delta) -> Any:
+        return m.run("model/leave", owner, number, 1, len(delta), *delta, *delta)
+
+    with m.fence():
+        for call in (lambda: m.run("model/flush", "a", 1, 1, *delta), lambda: leave("a", 1)):
+            with pytest.raises(NotHeld):
+                call()
+        assert [m.run("model/hold", owner) for owner in "aab"] == [1, 1, 2]
+        assert [m.run("model/flush", "a", 1, 1, *delta) for _ in range(2)] == [1, 0]
+        for call in (lambda: m.run("model/flush", "a", 2, 1, *full), lambda: leave("a", 2, full)):
+            with pytest.raises(FieldFull):
+                call()
+        assert m.run("model/close", "a") == 0
+        assert m.run("model/adopt", "a") is None
+        assert [leave("a", 2), leave("a", 2), leave("b", 3), leave("b", 3)] == [0, 0, 1, 1]
+        assert m.run("model/hold", "c") == 1
+        for call in (lambda: m.run("model/flush", "c", 4, 1, *delta), lambda: leave("c", 4)):
+            with pytest.raises(Closing):
+                call()
+        assert m.run("model/abandon", "b") == 0
+        assert m.run("model/flush", "c", 5, 1, *delta) == 1
+        assert m.run("model/abandon", "c") == 1
+        assert [m.run("model/adopt", owner) for owner in "dde"] == ["1", "1", None]
+        assert m.run(*read_words(layout))[0] == ["4"]
+        assert [m.run("model/close", owner) for owner in "edd"] == [0, 1, 0]
+        assert m.run(*read_words(layout))[0] == [None]
+        assert m.run("model/abandon", "c") == 0
+
+
 PATHS: list[Callable[[Machine], None]] = [
-    lifetime, simple_queue, exchange, nodes, results, lost, slices, folding,
     task_results, chords, aggregating,
+    lifetime, simple_queue, exchange, nodes, results, lost, slices, rules, folding,
+    records,
 ]  # fmt: skip
 
 

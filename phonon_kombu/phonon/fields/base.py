@@ -43,6 +43,8 @@ class Field(Generic[R]):
     #: Part of the key that the aggregate has to itself; empty: it lives in the record's row.
     kind: ClassVar[str] = ""
     commutative: ClassVar[bool] = True
+    #: Whether folding the same partial twice comes to the same as folding it once.
+    idempotent: ClassVar[bool] = False
 
     #: The field's name in its model or layout.
     name = ""
@@ -57,10 +59,10 @@ class Field(Generic[R]):
     def __get__(self, record: Any, owner: type) -> Any:
         if record is None:
             return self
-        return self.result(record._partials[self.name])
+        return record._value(self)
 
     def __set__(self, record: Any, value: Any) -> None:
-        record._partials[self.name] = self.lift(value)
+        record._set(self, value)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options().items())
@@ -112,13 +114,22 @@ class Field(Generic[R]):
         """What folds this partial. `slot` is the slot of the field's own key, if it has one."""
         raise NotImplementedError
 
-    def decode(self, reply: Any) -> R:
-        """The result of what is stored.
+    def stored(self, reply: Any) -> Any:
+        """The partial of what is stored.
 
         `reply` is a list with an entry (bytes or None) for each of :meth:`slots`; of a field
         with a key of its own, what the key holds.
         """
         raise NotImplementedError
+
+    def decode(self, reply: Any) -> R:
+        """The result of what is stored."""
+        return self.result(self.stored(reply))
+
+    @property
+    def default_value(self) -> R:
+        """What a record reads that has not been given a value."""
+        return self.result(self.zero())
 
     # Helpers -------------------------------------------------------------------------------
 
@@ -201,7 +212,7 @@ class ID(Field[Any]):
     def ops(self, partial: Any, slot: bytes) -> list[Op]:
         return []
 
-    def decode(self, reply: Any) -> Any:
+    def stored(self, reply: Any) -> Any:
         return None
 
 

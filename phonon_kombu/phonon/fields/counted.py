@@ -69,7 +69,7 @@ class Sum(_Number[N]):
     def ops(self, partial: Any, slot: bytes) -> list[Op]:
         return add(self.name, self.data_type, partial)
 
-    def decode(self, reply: Any) -> N:
+    def stored(self, reply: Any) -> N:
         return self.data_type(as_number(reply[0] or b"0"))  # type: ignore[no-any-return]
 
 
@@ -98,13 +98,14 @@ class Count(Field[int]):
     def ops(self, partial: int, slot: bytes) -> list[Op]:
         return add(self.name, int, partial)
 
-    def decode(self, reply: Any) -> int:
+    def stored(self, reply: Any) -> int:
         return int(reply[0] or 0)
 
 
 class _Extreme(_Number[N]):
     """The smallest or the largest value; None of none."""
 
+    idempotent = True
     op: ClassVar[bytes]
     better: ClassVar[Any]
 
@@ -124,7 +125,7 @@ class _Extreme(_Number[N]):
             return []
         return [(self.op, self.name.encode(), [written(partial)])]
 
-    def decode(self, reply: Any) -> N | None:  # type: ignore[override]
+    def stored(self, reply: Any) -> Any:
         return self.data_type(as_number(reply[0])) if reply[0] is not None else None
 
 
@@ -169,9 +170,8 @@ class Mean(_Number[N]):
             *add(f"{self.name}.count", int, partial[1]),
         ]
 
-    def decode(self, reply: Any) -> float | None:  # type: ignore[override]
-        total = self.data_type(as_number(reply[0] or b"0"))
-        return self.result((total, int(reply[1] or 0)))
+    def stored(self, reply: Any) -> Any:
+        return (self.data_type(as_number(reply[0] or b"0")), int(reply[1] or 0))
 
 
 class Histogram(Field[list[int]]):
@@ -224,8 +224,8 @@ class Histogram(Field[list[int]]):
             for op in add(f"{self.name}.{bucket}", int, count)
         ]
 
-    def decode(self, reply: Any) -> list[int]:
-        return [int(count or 0) for count in reply]
+    def stored(self, reply: Any) -> dict[int, int]:
+        return {bucket: int(count) for bucket, count in enumerate(reply) if count}
 
 
 def add(slot: str, data_type: type, amount: Any) -> list[Op]:

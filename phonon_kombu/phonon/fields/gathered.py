@@ -70,14 +70,15 @@ class ListAppend(_Gathered):
     def result(self, partial: list[bytes]) -> list[Any]:
         return [json.loads(entry) for entry in partial]
 
-    def decode(self, reply: list[bytes]) -> list[Any]:
-        return self.result(reply)
+    def stored(self, reply: list[bytes]) -> list[bytes]:
+        return list(reply)
 
 
 class SetAppend(_Gathered):
     """The distinct values, text and numbers. As in a set, 1, 1.0 and True are one value (1)."""
 
     kind = "set"
+    idempotent = True
 
     def zero(self) -> frozenset[bytes]:
         return frozenset()
@@ -101,8 +102,8 @@ class SetAppend(_Gathered):
     def result(self, partial: Iterable[bytes]) -> set[Any]:
         return {json.loads(entry) for entry in partial}
 
-    def decode(self, reply: Iterable[bytes]) -> set[Any]:
-        return self.result(reply)
+    def stored(self, reply: Iterable[bytes]) -> frozenset[bytes]:
+        return frozenset(reply)
 
 
 class CountDistinct(SetAppend):
@@ -126,12 +127,17 @@ class CountDistinct(SetAppend):
     def ops(self, partial: Any, slot: bytes) -> list[Op]:
         return [(b"distinct", slot, list(partial))] if partial else []
 
+    def stored(self, reply: Any) -> Any:
+        raise NotImplementedError("a HyperLogLog does not tell what it has seen")
+
     def decode(self, reply: Any) -> Any:
         return int(reply or 0)
 
 
 class _Ranking(Field[list[Any]]):
     """Entries by a score (a float: whole numbers are exact up to 2**53)."""
+
+    idempotent = True
 
     def values(self, value: Any) -> Iterable[Any]:
         """A tuple is one entry; a list or set may hold many."""
@@ -212,8 +218,8 @@ class WindowedList(_Ranking):
         span = b"" if self.window_seconds is None else written(self.window_seconds)
         return [(b"window", slot, [b"%d" % self.window_length, span, *ranked(partial)])]
 
-    def decode(self, reply: Any) -> list[tuple[Any, Any]]:
-        return self.result([(float(score), member) for member, score in pairs(reply)])
+    def stored(self, reply: Any) -> list[Ranked]:
+        return [(float(score), member) for member, score in pairs(reply)]
 
 
 class TopN(_Ranking):
@@ -264,9 +270,9 @@ class TopN(_Ranking):
         keep = b"GT" if self.largest else b"LT"
         return [(b"top", slot, [b"%d" % self.n, keep, *ranked(partial)])]
 
-    def decode(self, reply: Any) -> list[Any]:
+    def stored(self, reply: Any) -> list[Ranked]:
         entries = [(float(score), member) for member, score in pairs(reply)]
-        return self.result(entries[::-1] if self.largest else entries)
+        return entries[::-1] if self.largest else entries
 
 
 def plain(score: float) -> float | int:

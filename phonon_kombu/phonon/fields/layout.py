@@ -54,6 +54,8 @@ class Layout:
         if len(self.fields) > MOST_FIELDS:
             raise ConfigurationError(f"a record has {MOST_FIELDS} fields at the most")
         held = [field for field in self.fields.values() if field.kind]
+        #: Whether a partial may grow with what goes into it.
+        self.gathers = bool(held)
         self._collections = [(field.kind, field.name) for field in held]
         self._slots = {
             field.name: f"{number}:{field.name}".encode() for number, field in enumerate(held, 1)
@@ -122,6 +124,13 @@ class Layout:
         """Partials of all that went into `a` and then into `b`."""
         return {name: field.merge(a[name], b[name]) for name, field in self.fields.items()}
 
+    def idempotent(self, partials: Mapping[str, Any]) -> dict[str, Any]:
+        """Those partials that may be folded twice; of the other fields the partial of nothing."""
+        return {
+            name: partials[name] if field.idempotent else field.zero()
+            for name, field in self.fields.items()
+        }
+
     def results(self, partials: Mapping[str, Any]) -> dict[str, Any]:
         """What partials amount to, by field."""
         return {name: field.result(partials[name]) for name, field in self.fields.items()}
@@ -187,13 +196,24 @@ class Layout:
         return load("model/read").prepare(keys), self._read_args
 
     def decode(
-        self, reply: list[Any], link: Link | None = None, keys: RecordKeys | None = None
+        self,
+        reply: list[Any],
+        link: Link | None = None,
+        keys: RecordKeys | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The aggregate out of the reply of ``model/read``.
 
         `link` and `keys` are needed where a list or set may be longer than a slice: without
-        them such a one is None.
+        them such a one is None. `more` are partials that have not been folded and are counted
+        in; those of idempotent fields must have been folded.
         """
+
+        def result(field: Field[Any], stored: Any) -> Any:
+            if more is None or field.idempotent:
+                return field.decode(stored)
+            return field.result(field.merge(field.stored(stored), more[field.name]))
+
         row, held = list(reply[0]), list(reply[1:])
         found: dict[str, Any] = {}
         for name, field in self.fields.items():
@@ -201,7 +221,7 @@ class Layout:
                 continue
             if not field.kind:
                 count = len(field.slots())
-                found[name], row = field.decode(row[:count]), row[count:]
+                found[name], row = result(field, row[:count]), row[count:]
                 continue
             stored = held.pop(0)
             if field.kind in ("list", "set"):
@@ -211,7 +231,7 @@ class Layout:
                         found[name] = None
                         continue
                     stored = rest(link, field.kind, keys.collections[-len(held) - 1], size)
-            found[name] = field.decode(stored)
+            found[name] = result(field, stored)
         return found
 
     def drop_call(self, keys: RecordKeys) -> Any:

@@ -5,7 +5,7 @@ KEYS    1 chord HASH   2 seen STRING   3 members SET   4 closing ZSET   5 result
 ARGV    1 group   2 task_id   3 index ('' none: else below 2^23)   4 token   5 lease_ms
         6 expires_seconds ('' never)   7 value ('' the result is not kept, or elsewhere)
         8 ttl_seconds   9 head   10 success   11 expected (as result/store)   12+ delta
-RETURNS as chord/arrive   ERRORS OVERFLOW, OUTGROWN, MISMATCH
+RETURNS as chord/arrive   ERRORS OVERFLOW, FIELDFULL, MISMATCH
 STATES  open -> open, closing; closing -> closing   COST O(entries * log size) ]]
 --- @include now
 --- @include store
