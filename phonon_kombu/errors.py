@@ -17,6 +17,10 @@
     │   ├── NotClaimed                          the job is not claimed (by the caller)
     │   ├── NotStalled                          the job is not stalled
     │   └── Unbound                             the queue is not bound to the exchange (any more)
+    ├── FeedError                               a feed refuses an operation
+    │   ├── FeedExists                          create_feed: there is one already
+    │   ├── FeedNotFound                        there is no feed of this name (any more)
+    │   └── ItemNotFound                        no item of the feed has this id
     ├── MalformedItem                           an item that is no message
     └── ItemTooLarge (also ValueError)          above Redis's limit for one value
 
@@ -86,6 +90,22 @@ class Unbound(JobError):
     """The queue is not bound to the exchange: the binding was deleted or has expired."""
 
 
+class FeedError(PhononError):
+    """A feed refuses an operation."""
+
+
+class FeedExists(FeedError):
+    """There is a feed of this name already."""
+
+
+class FeedNotFound(FeedError):
+    """There is no feed of this name: it was never made, or it was deleted."""
+
+
+class ItemNotFound(FeedError):
+    """No item of the feed has this id."""
+
+
 class MalformedItem(PhononError):
     """An item of a queue is no message that this transport can read."""
 
@@ -95,10 +115,14 @@ class ItemTooLarge(PhononError, ValueError):
 
 
 #: The word with which a script refuses -> the exception to raise.
-REFUSALS: dict[str, type[JobError]] = {
+REFUSALS: dict[str, type[PhononError]] = {
     "EXISTS": Exists,
     "NOTFOUND": NotFound,
     "NOTCLAIMED": NotClaimed,
     "NOTSTALLED": NotStalled,
     "UNBOUND": Unbound,
+    "FEEDEXISTS": FeedExists,
+    "NOFEED": FeedNotFound,
+    "NOITEM": ItemNotFound,
+    "FIXED": ConfigurationError,
 }

@@ -57,8 +57,8 @@ os.register_at_fork(after_in_child=_after_fork)
 class Claims(Base):
     """How jobs are claimed. Part of :class:`~.job.Job`."""
 
-    def __init__(self, session: Thoonk, name: str) -> None:
-        super().__init__(session, name)
+    def __init__(self, session: Thoonk, name: str, **options: Any) -> None:
+        super().__init__(session, name, **options)
         self._hand = Hand()
         _all.add(self)
 

@@ -21,7 +21,7 @@ class Results(Base):
     @property
     def finish_channel(self) -> bytes:
         """The PUBLISH channel of results."""
-        return self.keys.finish_channel
+        return self._channel("finish")
 
     def get_result(self, id: str, timeout: float | None = None) -> tuple[Item, Item]:
         """The job's item and its result, ``(query, result)``, waiting until it is finished.

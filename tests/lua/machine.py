@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from phonon_kombu.store.client import Link
-from phonon_kombu.store.keys import LEVELS, QueueKeys, finish_channel
+from phonon_kombu.store.keys import CHANNELS, LEVELS, QueueKeys, channel, finish_channel, wire_name
 from phonon_kombu.store.scripts import load
 from tests.servers import RedisServer
 
@@ -133,10 +133,11 @@ class Machine:
 
     def _allow(self, keys: list[bytes]) -> None:
         rules = [b"~" + key for key in keys]
-        channel = b"&" + finish_channel(self.queue, self.prefix)
+        wire = wire_name(self.queue)
+        channels = [b"&" + channel(kind, wire, self.prefix) for kind in CHANNELS]
         self.client.execute_command(
             "ACL", "SETUSER", FENCED_USER, "on", ">secret", "resetkeys", "resetchannels",
-            channel, "+@all", *rules,
+            *channels, b"&" + finish_channel(self.queue, self.prefix), "+@all", *rules,
         )  # fmt: skip
 
     def put(

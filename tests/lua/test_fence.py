@@ -13,6 +13,7 @@ from phonon_kombu.store.keys import ExchangeKeys, NodeKeys
 from phonon_kombu.thoonk.states import GRID
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, Case, play
+from tests.lua.feeds import run_feed_scripts
 from tests.lua.machine import HOUR_MS, Machine, connect, encoded
 from tests.servers import RedisServer
 
@@ -52,6 +53,11 @@ def exchange(m: Machine) -> None:
         assert [m.run("exchange/bind", "a"), m.run("exchange/bind", "a")] == [1, 0]
         assert m.run("exchange/unbind", "a", "b") == 1
         assert m.run("exchange/unbind", "a", "b") == 0
+
+
+def feeds(m: Machine) -> None:
+    """feed/* and sorted_feed/*, all paths."""
+    run_feed_scripts(m, fenced=True)
 
 
 def nodes(m: Machine) -> None:
@@ -113,7 +119,7 @@ def slices(m: Machine) -> None:
 
 
 PATHS: list[Callable[[Machine], None]] = [
-    lifetime, simple_queue, exchange, nodes, results, lost, slices
+    lifetime, simple_queue, exchange, feeds, nodes, results, lost, slices
 ]  # fmt: skip
 
 
