@@ -1,4 +1,7 @@
-"""Where the server is: URLs and clients turned into a connection pool of redis-py."""
+"""Where the server is: URLs and clients turned into a connection pool of redis-py.
+
+`library` is ``redis``, or ``redis.asyncio`` for pools of connections to be awaited.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,66 @@ _POOL_OWN = ("maint_notifications", "orig_", "himport_registry", "event_dispatch
 _PLAIN = {"decode_responses": False, "protocol": 2}
 
 
-def pool_of_client(client: Any) -> redis.ConnectionPool:
+def pool_of(
+    host: str | None,
+    port: int | None,
+    db: int | None,
+    url: str | None,
+    client: Any,
+    options: dict[str, Any],
+    library: Any,
+) -> Any:
+    """The pool for what a session was given; exactly one way to name the server.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`, and as :func:`pool_of_url`.
+    """
+    if host is not None and "://" in host:
+        host, url = None, host if url is None else ""
+    named = {"host": host, "port": port, "db": db}
+    given = {name: value for name, value in named.items() if value is not None} | options
+    if [url is not None, client is not None, bool(given)].count(True) > 1 or url == "":
+        raise ConfigurationError("name the server once: by host, or by url, or by client")
+    if url is not None:
+        return pool_of_url(url, library)
+    return pool_of_client(library.Redis(**given) if client is None else client, library)
+
+
+def impatient(pool: Any, seconds: float) -> Any:
+    """A pool that connects as `pool` does, in so many seconds or not at all.
+
+    For those who connect again by themselves, and have to keep an eye on the time.
+    """
+    limits: dict[str, Any] = {
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+        "retry": None,
+        "retry_on_error": [],
+        "retry_on_timeout": False,
+    }
+    return type(pool)(
+        connection_class=pool.connection_class, **{**_connecting(pool), **limits, **_PLAIN}
+    )
+
+
+def _connecting(pool: Any) -> dict[str, Any]:
+    """The arguments with which `pool` connects."""
+    return {
+        name: value
+        for name, value in pool.connection_kwargs.items()
+        if not name.startswith(_POOL_OWN)
+    }
+
+
+def address_of(pool: Any) -> str:
+    """Where the server is, for people to read; without credentials."""
+    kwargs = pool.connection_kwargs
+    place = kwargs.get("path") or f"{kwargs.get('host')}:{kwargs.get('port')}"
+    if "host" not in kwargs and "path" not in kwargs:
+        place = pool.connection_class.__name__
+    return f"{place}/{kwargs.get('db') or 0}"
+
+
+def pool_of_client(client: Any, library: Any = redis) -> Any:
     """A pool of our own that connects as `client` does.
 
     Its connections are the client's kind (TLS, Unix socket, Sentinel, credential provider) with
@@ -39,20 +101,17 @@ def pool_of_client(client: Any) -> redis.ConnectionPool:
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` for what is no ``redis.Redis``.
     """
     theirs = getattr(client, "connection_pool", None)
-    if not isinstance(theirs, redis.ConnectionPool):
+    if not isinstance(theirs, library.ConnectionPool):
         raise ConfigurationError(
-            f"client={type(client).__name__}: it must be a redis.Redis "
-            "(redis.asyncio and RedisCluster are not supported)"
+            f"client={type(client).__module__}.{type(client).__name__}: it must be a "
+            f"{library.__name__}.Redis (RedisCluster is not supported; a session of asyncio is "
+            "phonon_kombu.thoonk.aio.Thoonk)"
         )
-    kwargs = {
-        name: value
-        for name, value in theirs.connection_kwargs.items()
-        if not name.startswith(_POOL_OWN)
-    }
-    return redis.ConnectionPool(connection_class=theirs.connection_class, **{**kwargs, **_PLAIN})
+    kwargs = _connecting(theirs)
+    return library.ConnectionPool(connection_class=theirs.connection_class, **{**kwargs, **_PLAIN})
 
 
-def pool_of_url(url: str) -> redis.ConnectionPool:
+def pool_of_url(url: str, library: Any = redis) -> Any:
     """A pool for the server that `url` names; an embedded one is started if need be.
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` (without the URL's password), and
@@ -64,7 +123,7 @@ def pool_of_url(url: str) -> redis.ConnectionPool:
     except ValueError as error:
         raise ConfigurationError(f"a URL that cannot be read: {error}") from None
     if parts.scheme == EMBEDDED:
-        return _embedded_pool(unquote(parts.netloc + parts.path))
+        return _embedded_pool(unquote(parts.netloc + parts.path), library)
     scheme = SCHEMES.get(parts.scheme)
     if scheme is None:
         hint = ""
@@ -83,7 +142,7 @@ def pool_of_url(url: str) -> redis.ConnectionPool:
         )
     query = urlencode([_option(*option) for option in parse_qsl(parts.query)])
     try:
-        return redis.ConnectionPool.from_url(
+        return library.ConnectionPool.from_url(
             f"{scheme}://{parts.netloc}{parts.path}?{query}", **_PLAIN
         )
     except ValueError as error:
@@ -103,7 +162,8 @@ def _option(name: str, value: str) -> tuple[str, str]:
     return name, value
 
 
-def _embedded_pool(directory: str) -> redis.ConnectionPool:
+def _embedded_pool(directory: str, library: Any) -> Any:
     from ..store.embedded import acquire
 
-    return pool_of_client(redis.Redis(**acquire(directory or None).client_options()))
+    options = acquire(directory or None).client_options()
+    return pool_of_client(library.Redis(**options), library)

@@ -8,7 +8,6 @@ from typing import Any
 
 import redis
 
-from ..errors import ConfigurationError
 from ..store.client import CONNECTION_ERRORS, Link, translate
 from . import addresses
 from .base import Base
@@ -80,20 +79,9 @@ class Thoonk(Catalog):
         listen: bool = False,
         **options: Any,
     ) -> None:
-        if host is not None and "://" in host:
-            host, url = None, host if url is None else ""
-        named = {"host": host, "port": port, "db": db}
-        given = {name: value for name, value in named.items() if value is not None} | options
-        if [url is not None, client is not None, bool(given)].count(True) > 1 or url == "":
-            raise ConfigurationError("name the server once: by host, or by url, or by client")
-        if url is not None:
-            self._pool = addresses.pool_of_url(url)
-        else:
-            self._pool = addresses.pool_of_client(
-                redis.Redis(**given) if client is None else client
-            )
-        self._client = client  # a Sentinel's connections ask its pool for the master
         super().__init__(prefix, hash_tags, decode, KINDS)
+        self._pool = addresses.pool_of(host, port, db, url, client, options, redis)
+        self._client = client  # a Sentinel's connections ask its pool for the master
         self.link = Link(self.connect, self.release)
         self._listener = Listener(self)
         if listen:
@@ -105,11 +93,7 @@ class Thoonk(Catalog):
     @property
     def address(self) -> str:
         """Where the server is, for people to read; without credentials."""
-        kwargs = self._pool.connection_kwargs
-        place = kwargs.get("path") or f"{kwargs.get('host')}:{kwargs.get('port')}"
-        if "host" not in kwargs and "path" not in kwargs:
-            place = self._pool.connection_class.__name__
-        return f"{place}/{kwargs.get('db') or 0}"
+        return addresses.address_of(self._pool)
 
     def __getattr__(self, name: str) -> Any:
         """A registered feed type: ``thoonk.wishlist("name")``."""
@@ -279,16 +263,20 @@ class Thoonk(Catalog):
 
     # For the feeds of this session ---------------------------------------------------------
 
-    def connect(self) -> Any:
+    def connect(self, pool: Any = None) -> Any:
         """A connection for a conversation of its own, to be given to :meth:`release` after it."""
         try:
-            return self._pool.get_connection()
+            return (pool or self._pool).get_connection()
         except TypeError:  # redis-py before 5.3 wants to know for what
-            return self._pool.get_connection("_")
+            return (pool or self._pool).get_connection("_")
 
     def release(self, connection: Any) -> None:
         """Take a connection back."""
         self._pool.release(connection)
+
+    def listening_pool(self, patience_seconds: float) -> Any:
+        """The pool for connections that listen for notices."""
+        return addresses.impatient(self._pool, patience_seconds)
 
     def wait(self, wake: bytes, seconds: float) -> None:
         """Wait until the key `wake` is set, for so many seconds at the most, and take it away.

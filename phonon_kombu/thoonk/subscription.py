@@ -40,6 +40,7 @@ class Listening:
     def __init__(self, session: Any, topics: Iterable[Topic]) -> None:
         self._session = session
         self._dialogue = Dialogue(session, topics)
+        self._pool = session.listening_pool(PATIENCE_SECONDS)
         self._connection: Any = None
         self._heard_at = 0.0
         self._pinged = False
@@ -101,6 +102,7 @@ class Subscription(Listening):
         self._lock = threading.RLock()
         self._confirmed = threading.Condition(self._lock)
         self._closing = threading.Event()
+        self._listening = False
         self._connect()
 
     def __iter__(self) -> Iterator[Notice]:
@@ -119,7 +121,15 @@ class Subscription(Listening):
         until = None if timeout is None else monotonic() + seconds("timeout", timeout)
         while True:
             left = PING_SECONDS if until is None else max(until - monotonic(), 0)
-            notice = self._listen(left)
+            with self._lock:
+                self._listening = not self._closed
+            try:
+                notice = self._listen(left) if self._listening else None
+            finally:
+                with self._lock:
+                    self._listening = False
+                    if self._closed:
+                        self._drop()
             if notice is not None:
                 return notice
             if self._closed:
@@ -151,11 +161,14 @@ class Subscription(Listening):
             self._closed = True
             self._closing.set()
             self._confirmed.notify_all()
+            if not self._listening:
+                self._drop()
+                return
+            # The reader has the connection in its hands: it is woken, and drops it.
             sock = getattr(self._connection, "_sock", None)
             if sock is not None:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
-            self._drop()
 
     def __enter__(self) -> Subscription:
         return self
@@ -172,8 +185,6 @@ class Subscription(Listening):
 
     def _listen(self, left: float) -> Notice | None:
         """One try to hear something, for so many seconds at the most."""
-        if self._closed:
-            return None
         try:
             if self._connection is None:
                 self._connect()
@@ -194,11 +205,6 @@ class Subscription(Listening):
         except redis.ResponseError as error:
             self._drop()
             raise translate(error) from None
-        except (ValueError, AttributeError):
-            # So it looks when another thread closes the connection under our hands.
-            if not self._closed:
-                raise
-            return None
         except CONNECTION_ERRORS:
             self._lost()
             self._drop()
@@ -213,7 +219,7 @@ class Subscription(Listening):
 
     def _connect(self) -> None:
         with self._lock:
-            self._connection = self._session.connect()
+            self._connection = self._session.connect(self._pool)
             try:
                 self._say(self._dialogue.opening())
                 until = monotonic() + PATIENCE_SECONDS
@@ -244,4 +250,4 @@ class Subscription(Listening):
             if connection is not None:
                 with contextlib.suppress(Exception):
                     connection.disconnect()
-                self._session.release(connection)
+                self._pool.release(connection)
