@@ -87,6 +87,8 @@ class AsyncLink:
         async with self._lock:
             if self._connection is None:
                 return
+            for _ in range(2):
+                await asyncio.sleep(0)  # the loop looks at its sockets, and tells of an end
             # The older name is that of redis-py before 8.
             probe = getattr(self._connection, "can_read", None)
             probe = probe or self._connection.can_read_destructive

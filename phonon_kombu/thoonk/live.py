@@ -198,7 +198,7 @@ class Live:
         self.close()
 
 
-def live(feed: Any, match: Match | None = None) -> Live:
+def live(self: Any, match: Match | None = None) -> Live:
     """A live query: first the items that match, and then each change of them.
 
     ::
@@ -214,4 +214,4 @@ def live(feed: Any, match: Match | None = None) -> Live:
             is edited so that it matches comes as ``publish``, and one that does not match any more
             goes as ``retract``.
     """
-    return Live(feed, match)
+    return Live(self, match)
