@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
+import redis.asyncio
 
 from ..errors import ConfigurationError
 
@@ -62,25 +63,14 @@ def impatient(pool: Any, seconds: float) -> Any:
 
     For those who connect again by themselves, and have to keep an eye on the time.
     """
-    limits: dict[str, Any] = {
-        "socket_timeout": seconds,
-        "socket_connect_timeout": seconds,
-        "retry": None,
-        "retry_on_error": [],
-        "retry_on_timeout": False,
-    }
-    return type(pool)(
-        connection_class=pool.connection_class, **{**_connecting(pool), **limits, **_PLAIN}
+    return copy_of(
+        pool,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        retry=None,
+        retry_on_error=[],
+        retry_on_timeout=False,
     )
-
-
-def _connecting(pool: Any) -> dict[str, Any]:
-    """The arguments with which `pool` connects."""
-    return {
-        name: value
-        for name, value in pool.connection_kwargs.items()
-        if not name.startswith(_POOL_OWN)
-    }
 
 
 def address_of(pool: Any) -> str:
@@ -107,8 +97,27 @@ def pool_of_client(client: Any, library: Any = redis) -> Any:
             f"{library.__name__}.Redis (RedisCluster is not supported; a session of asyncio is "
             "phonon_kombu.thoonk.aio.Thoonk)"
         )
-    kwargs = _connecting(theirs)
-    return library.ConnectionPool(connection_class=theirs.connection_class, **{**kwargs, **_PLAIN})
+    return copy_of(theirs)
+
+
+def copy_of(pool: Any, **changes: Any) -> Any:
+    """Another pool that connects as `pool` does, with connections of its own."""
+    kwargs = {
+        name: value
+        for name, value in pool.connection_kwargs.items()
+        if not name.startswith(_POOL_OWN)
+    }
+    asynchronous = isinstance(pool, redis.asyncio.ConnectionPool)
+    kind: Any = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
+    return kind(connection_class=pool.connection_class, **{**kwargs, **changes, **_PLAIN})
+
+
+def connection_of(pool: redis.ConnectionPool) -> Any:
+    """A connection of `pool`, kept out of it until released."""
+    try:
+        return pool.get_connection()
+    except TypeError:  # redis-py before 5.3 wants to know for what
+        return pool.get_connection("_")
 
 
 def pool_of_url(url: str, library: Any = redis) -> Any:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import redis
 
+from ..phonon import heart
+from ..phonon.node import node_id
 from ..store.client import CONNECTION_ERRORS, Link, translate
+from ..store.keys import queue_keys
 from . import addresses
 from .base import Base
 from .catalog import Catalog, Config
@@ -265,10 +269,7 @@ class Thoonk(Catalog):
 
     def connect(self, pool: Any = None) -> Any:
         """A connection for a conversation of its own, to be given to :meth:`release` after it."""
-        try:
-            return (pool or self._pool).get_connection()
-        except TypeError:  # redis-py before 5.3 wants to know for what
-            return (pool or self._pool).get_connection("_")
+        return addresses.connection_of(pool or self._pool)
 
     def release(self, connection: Any) -> None:
         """Take a connection back."""
@@ -298,6 +299,33 @@ class Thoonk(Catalog):
             raise
         finally:
             self.release(connection)
+
+    # Who is alive --------------------------------------------------------------------------
+
+    @property
+    def server_identity(self) -> tuple[Any, ...]:
+        """What tells this database from another: address, number, key prefix."""
+        kwargs = self._pool.connection_kwargs
+        place = kwargs.get("path") or kwargs.get("host") or id(self)
+        return place, kwargs.get("port"), kwargs.get("db") or 0, self.prefix
+
+    def join(self) -> heart.Heart:
+        """The heart of this process at this database: others give back what we hold if we die."""
+        return heart.join(self.server_identity, self._make_heart)
+
+    def leave(self, beating: heart.Heart) -> None:
+        """The counterpart of :meth:`join`, for those who hold nothing any more."""
+        heart.leave(self.server_identity, beating, goodbye=True)
+
+    def _make_heart(self) -> heart.Heart:
+        pool = addresses.copy_of(self._pool)  # it outlives this session
+        return heart.Heart(
+            node_id(self.server_identity),
+            Link(partial(addresses.connection_of, pool), pool.release),
+            self.prefix,
+            partial(queue_keys, prefix=self.prefix, hash_tags=self.hash_tags),
+            heart.Settings(),
+        )
 
     def subscription(self) -> Any:
         """A PUB/SUB conversation of redis-py on a connection of its own, to be closed."""

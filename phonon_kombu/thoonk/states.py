@@ -59,6 +59,11 @@ def _taken(state: str, *refusals: str) -> Cell:
     )
 
 
+#: When an owner may finish a job that it does not hold any more.
+LATE = (
+    "gone if it was taken from this owner, who was taken for dead, and nobody has claimed it since"
+)
+
 GRID = {
     "put": Operation(
         "job/put",
@@ -93,13 +98,17 @@ GRID = {
     "finish": Operation(
         "job/finish",
         "these jobs are done",
-        _row(claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it")),
+        _row(
+            ready=Cell((READY, ABSENT), (), LATE),
+            claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it"),
+        ),
     ),
     "resolve": Operation(
         "job/resolve",
         "this job is done, with a result",
         {
-            **{state: _refused("NOTCLAIMED") for state in (ABSENT, READY, SCHEDULED, STALLED)},
+            **{state: _refused("NOTCLAIMED") for state in (ABSENT, SCHEDULED, STALLED)},
+            READY: Cell((ABSENT,), ("NOTCLAIMED",), LATE),
             CLAIMED: Cell((ABSENT,), ("NOTCLAIMED",), "refused if another owner holds it"),
         },
     ),
@@ -118,7 +127,13 @@ GRID = {
     "recover": Operation(
         "job/recover",
         "give back what a dead owner holds",
-        _row(claimed=Cell((READY, CLAIMED), (), "to the front; left alone if another owner's")),
+        _row(
+            claimed=Cell(
+                (READY, STALLED, CLAIMED),
+                (),
+                "to the front; stalled if it failed too often; left alone if another owner's",
+            )
+        ),
     ),
     "stall": Operation(
         "job/stall",
@@ -159,7 +174,11 @@ GRID = {
         _row(
             ready=Cell((READY, ABSENT), (), "gone if expired"),
             scheduled=Cell((SCHEDULED, READY, ABSENT), (), "ready if due; gone if expired"),
-            claimed=Cell((CLAIMED, READY), (), "given back if older than `claim_timeout`"),
+            claimed=Cell(
+                (CLAIMED, READY, STALLED),
+                (),
+                "given back if older than `claim_timeout`; stalled if it failed too often",
+            ),
         ),
     ),
     "relist": Operation(

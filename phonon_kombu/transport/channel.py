@@ -35,7 +35,7 @@ from ..errors import ConfigurationError
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import feeds_key
 from ..store.scripts import load
-from . import codec, options
+from . import codec, limits, options
 from .connections import Connections, SentinelConnections
 from .message import Message
 from .outbox import keeper
@@ -209,6 +209,7 @@ class Channel(Publishing):
         else:
             self._expires[queue] = expires
             fields += [b"expires", b"%d" % expires]
+        fields += limits.config(queue, kwargs.get("arguments"), self.claim_timeout)
         calls += [
             (b"HSET", keys.config, *fields),
             (b"SADD", feeds_key(self.global_keyprefix), queue.encode()),

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import MalformedItem, NotFound
 from ..phonon import heart
-from ..phonon.node import new_owner
-from ..phonon.recovery import recover
+from ..phonon.node import new_owner, node_id
+from ..phonon.recovery import limit, recover
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import QueueKeys, queue_keys
 from ..store.scripts import load
@@ -33,18 +33,20 @@ class Jobs(Connections):
     node_ttl = heart.Settings.node_ttl
     presence_grace = heart.Settings.presence_grace
     heartbeat_interval = heart.Settings.heartbeat_interval
+    max_deliveries = heart.Settings.max_deliveries
+    claim_timeout: float | None = None
 
     #: Default for `polling_interval`, seconds.
     POLLING_INTERVAL_SECONDS = 4.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.owner = new_owner()
         self.outbox = Outbox(keeper)
         self.claims_lost = False
         self.heart: heart.Heart | None = None
         self._receivers: dict[str, tuple[Any, bool]] = {}
         self._touched_at = 0.0
         super().__init__(*args, **kwargs)
+        self.owner = new_owner(self.server_identity)
         self.waiter = Waiter(self, float(self.polling_interval or self.POLLING_INTERVAL_SECONDS))
         #: Whether earlier queues go before later ones, instead of taking turns.
         self.strict = self.queue_order_strategy != "round_robin"
@@ -148,7 +150,7 @@ class Jobs(Connections):
 
         The sockets are closed, not shut down: the parent talks on.
         """
-        self.owner = new_owner()
+        self.owner = new_owner(self.server_identity)
         self.outbox = Outbox(keeper)
         self.claims_lost = False
         self.heart = None
@@ -178,7 +180,8 @@ class Jobs(Connections):
             # The last slice first: each comes in front of the one before.
             for start in range((len(ids) - 1) // SLICE * SLICE, -1, -SLICE):
                 part = ids[start : start + SLICE]
-                calls.append((prepared, (self.owner, mode, b"", b"", *part)))
+                most = limit(self.max_deliveries)
+                calls.append((prepared, (self.owner, mode, b"", most, *part)))
             # Lists that this makes anew live no longer than their queue.
             calls += self.in_use(queue)
         try:
@@ -225,10 +228,13 @@ class Jobs(Connections):
 
     def _make_heart(self) -> heart.Heart:
         return heart.Heart(
+            node_id(self.server_identity),
             self.lasting_link(),
             self.global_keyprefix,
             partial(queue_keys, prefix=self.global_keyprefix, hash_tags=self.hash_tags),
-            heart.Settings(self.node_ttl, self.presence_grace, self.heartbeat_interval),
+            heart.Settings(
+                self.node_ttl, self.presence_grace, self.heartbeat_interval, self.max_deliveries
+            ),
         )
 
     def leave(self) -> None:

@@ -142,6 +142,15 @@ def die(self, tag: str, times: int) -> str:
     return "survived"
 
 
+def burn(self, tag: str, seconds: float) -> None:
+    """Compute for so long, letting nobody else have a turn."""
+    note(tag, "start", self)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        sum(range(1000))
+    note(tag, "end", self)
+
+
 def spread(self, tag: str, count: int) -> list[str]:
     """Publish `count` further tasks from inside the pool; return their ids."""
     note(tag, "start", self)
@@ -167,6 +176,7 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "refuse": (refuse, {"bind": True, "acks_late": True}),
     "ignored": (ignored, {"bind": True}),
     "die": (die, {"bind": True, "acks_late": True, "reject_on_worker_lost": True}),
+    "burn_late": (burn, {"bind": True, "acks_late": True}),
     "spread": (spread, {"bind": True}),
 }
 

@@ -10,6 +10,7 @@ from tests.lua.pictures import Change
 # fmt: off
 
 UNHELD = seeds_in("absent", "ready", "scheduled", "stalled")
+STRANGE = seeds_in("absent", "ready", "scheduled", "stalled", but=("ready, taken from A",))
 CLAIMED = seeds_in("claimed", but=("claimed by another",))
 
 
@@ -17,26 +18,43 @@ def _released(c: Change) -> Change:
     return c.drop("x", "claimed", "owners")
 
 
+def _marked(c: Change) -> Change:
+    """The claim was taken from its owner, who may still finish the job."""
+    put_at = int(c.parts["published"]["x"])
+    return c.drop("x", "claimed").set("owners", "x", f"late:{put_at}:{c.parts['owners']['x']}")
+
+
 def _done(c: Change) -> Change:
     return _released(c).gone("x").count("finishes")
 
 
 for owner in ("A", ""):
+    strange = STRANGE if owner else UNHELD
     case("finish", CLAIMED, lambda m, o=owner: m.finish(o, "x"), "absent", 1, _done,
          f"as {owner or 'anybody'}")
-    case("finish", UNHELD, lambda m, o=owner: m.finish(o, "x"), "same", 0,
+    case("finish", strange, lambda m, o=owner: m.finish(o, "x"), "same", 0,
          about=f"as {owner or 'anybody'}")
 case("finish", CLAIMED, lambda m: m.finish("A", "nobody", "c", "x", "r", "s", "t"), "absent", 1,
      _done, "among others")
 case("finish", "claimed", lambda m: m.finish("A", "x", "x"), "absent", 1, _done, "named twice")
 case("finish", "claimed by another", lambda m: m.finish("A", "x"), "same", 0, about="as A")
+case("finish", "ready, taken from A", lambda m: m.finish("A", "r", "x", "c"), "absent", 1,
+     lambda c: c.haunt("x").gone("x").drop("x", "owners").count("finishes"), "late")
+case("finish", "ready, taken from A", lambda m: m.finish("A", "x", "x"), "absent", 1,
+     lambda c: c.haunt("x").gone("x").drop("x", "owners").count("finishes"), "late, named twice")
+case("finish", "ready, taken from A", lambda m: m.finish("B", "x"), "same", 0, about="late, as B")
+case("resolve", "ready, taken from A", lambda m: m.resolve("x", "A"), "absent", "x",
+     lambda c: c.haunt("x").gone("x").drop("x", "owners").count("finishes"), "late")
+case("resolve", "ready, taken from A", lambda m: m.resolve("x", "B"), "NOTCLAIMED",
+     about="late, as B")
 case("finish", "claimed by another", lambda m: m.finish("", "x"), "absent", 1, _done, "as anybody")
 
 for owner in ("A", ""):
+    strange = STRANGE if owner else UNHELD
     case("resolve", CLAIMED, lambda m, o=owner: m.resolve("x", o), "absent", "x", _done,
          f"as {owner or 'anybody'}")
-    case("resolve", UNHELD, lambda m, o=owner: m.resolve("x", o), "NOTCLAIMED",
-         about=f"as {owner or 'anybody'}")
+    case("resolve", strange, lambda m, o=owner: m.resolve("x", o),
+         "NOTCLAIMED", about=f"as {owner or 'anybody'}")
 case("resolve", "claimed by another", lambda m: m.resolve("x", "A"), "NOTCLAIMED", about="as A")
 
 FAILURES = dict.fromkeys(CLAIMED) | {"claimed, failed twice": 2}
@@ -53,9 +71,9 @@ for seed in CLAIMED:
     def in_front(c: Change, level: int = level) -> Change:
         return c.front("x", level=level).wake()
 
-    def limited(c: Change, times: int = (failures or 0) + 1) -> Change:
+    def limited(c: Change, marked: bool = False, times: int = (failures or 0) + 1) -> Change:
         c.parts.get("cancelled", {}).pop("x", None)
-        return _released(c).drop("x", "published").stall(
+        return (c if marked else _released(c)).drop("x", "published").stall(
             "x", f"max_deliveries: failed {times} times"
         )
 
@@ -81,7 +99,17 @@ for seed in CLAIMED:
     case("recover", seed, lambda m: m.recover("A"), "ready", 1,
          lambda c, f=in_front, g=restored: f(g(c)))
     case("recover", seed, lambda m: m.recover("A", "cancel"), "ready", 1,
-         lambda c, f=in_front, g=cancelled: f(g(c)), "counted")
+         lambda c, f=in_front, n=(failures or 0) + 1: f(_marked(c).set("cancelled", "x", n)),
+         "counted")
+    case("recover", seed, lambda m, n=(failures or 0) + 1: m.recover("A", "cancel", limit=n),
+         "stalled", 1, lambda c, f=limited: f(_marked(c), True), "at the limit")
+    case("recover", seed, lambda m: m.recover("A", "cancel", limit=1), "ready", 1,
+         lambda c, f=in_front, n=(failures or 0) + 1: f(_marked(c).set("cancelled", "x", n)),
+         "the queue's limit goes before", max_deliveries=9)
+    case("cancel", seed, lambda m: m.cancel("A", "x", limit=20), "stalled", 1, limited,
+         "at the queue's limit", max_deliveries=(failures or 0) + 1)
+    case("cancel", seed, lambda m: m.cancel("A", "x", limit=1), "ready", 1,
+         lambda c, f=in_front, g=cancelled: f(g(c)), "the queue has no limit", max_deliveries=0)
 case("cancel", "claimed", lambda m: m.cancel("A", "x", "x"), "ready", 1,
      lambda c: _released(c).set("cancelled", "x", 1).front("x").wake(), "named twice")
 case("cancel", "claimed", lambda m: m.cancel("A", "r", "c", "x", "nobody", "s", "t"), "ready", 1,
@@ -91,6 +119,10 @@ case("cancel", UNHELD, lambda m: m.cancel("", "x", delay_ms=9, limit=1), "same",
      about="as anybody")
 case("recover", "claimed", lambda m: m.recover("A", keep=("c", "x")), "claimed", 0, about="kept")
 case("recover", (*UNHELD, "claimed by another"), lambda m: m.recover("A"), "same", 0)
+case("recover", CLAIMED, lambda m: m.recover("A", "cancel", before_ms=1), "same", 0,
+     about="claimed since")
+case("recover", "claimed", lambda m: m.recover("A", before_ms=m.clock_ms()), "ready", 1,
+     lambda c: _released(c).set("cancelled", "x", 0).front("x").wake(), "claimed before")
 
 
 def _set_aside(c: Change) -> Change:

@@ -90,7 +90,8 @@ case("claim", "ready, level 4", _claim, "claimed", [("x", ITEM, None)],
      lambda c: _claimed(c, 4).wake())
 case("claim", "ready, redelivered", _claim, "claimed", [("x", ITEM, 0)],
      lambda c: _claimed(c).wake())
-case("claim", "ready, failed", _claim, "claimed", [("x", ITEM, 1)], lambda c: _claimed(c).wake())
+case("claim", ("ready, failed", "ready, taken from A"), _claim, "claimed", [("x", ITEM, 1)],
+     lambda c: _claimed(c).wake())
 case("claim", ("ready, with a ghost", "ready, retried"), _claim, "claimed", [("x", ITEM, None)],
      lambda c: _claimed(c.take("x").haunt("x", -1)).wake(), "past a ghost")
 case("claim", READY, lambda m: m.claim("A", order="highest").ids, "ready", ["r"],
@@ -157,6 +158,11 @@ case("purge", ("stalled", "retracted"), lambda m: m.purge(), "same", [2, 0],
      lambda c: _rest_purged(c.take("x").haunt("x", -1)), "past a ghost")
 
 
+def _marked(c: Change) -> Change:
+    put_at = int(c.parts["published"]["x"])
+    return c.set("owners", "x", f"late:{put_at}:{c.parts['owners']['x']}")
+
+
 MAINTAINED = (*seeds_in("absent", "stalled"), *seeds_in("ready", but=("ready, expired",)),
               "scheduled", "scheduled, level 4", *seeds_in("claimed", but=("claimed, expired",)))
 case("maintain", MAINTAINED, lambda m: m.maintain(), "same", [0, 0, 0])
@@ -173,5 +179,9 @@ case("maintain", "claimed, expired", lambda m: m.maintain(), "claimed", [0, 0, 0
 case("maintain", ("claimed", "claimed by another", "claimed, failed twice", "claimed, level 4"),
      lambda m: m.maintain(), "claimed", [0, 0, 0], about="in time", claim_timeout=50 * HOUR_MS)
 case("maintain", "claimed long ago", lambda m: m.maintain(), "ready", [0, 0, 1],
-     lambda c: (c.drop("x", "claimed", "owners").set("cancelled", "x", 1).front("x").wake()),
+     lambda c: (_marked(c).drop("x", "claimed").set("cancelled", "x", 1).front("x").wake()),
      "claim_timeout", claim_timeout=50 * HOUR_MS)
+case("maintain", "claimed long ago", lambda m: m.maintain(max_deliveries=1), "stalled", [0, 0, 1],
+     lambda c: (_marked(c).drop("x", "claimed", "published")
+                .stall("x", "max_deliveries: failed 1 times")),
+     "claim_timeout, at the limit", claim_timeout=50 * HOUR_MS)

@@ -196,18 +196,21 @@ class Machine:
             "job/resolve", id, owner, result, keep_ms, channel, result=self.keys.result(id)
         )
 
-    def recover(self, owner: str, mode: str = "restore", keep: tuple[str, ...] = ()) -> int:
+    def recover(
+        self, owner: str, mode: str = "restore", keep: tuple[str, ...] = (), limit: Any = "",
+        before_ms: Any = "",
+    ) -> int:  # fmt: skip
         """job/recover, all slices of it; returns how many were given back."""
         cursor, given = "0", 0
         while True:
-            cursor, count = self.run("job/recover", owner, cursor, mode, *keep)
+            cursor, count = self.run("job/recover", owner, cursor, mode, limit, before_ms, *keep)
             given += count
             if cursor == "0":
                 return given
 
-    def maintain(self, limit: int = 100) -> list[int]:
+    def maintain(self, limit: int = 100, max_deliveries: Any = "") -> list[int]:
         """job/maintain: promoted, expired, timed out."""
-        return list(self.run("job/maintain", limit))
+        return list(self.run("job/maintain", limit, max_deliveries))
 
     def purge(self, limit: int = 100) -> list[int]:
         """job/purge: how many were deleted, whether more wait."""

@@ -69,12 +69,19 @@ def nodes(m: Machine) -> None:
         assert m.run("node/census", HOUR_MS) == [[], ["n", "7"], []]
         assert [m.run("node/bury", *args) for args in (("nobody", "", 0), ("n", "8", 0))] == [0, 0]
         assert m.run("node/bury", "n", "", HOUR_MS) == 0
-        assert m.run("node/bury", "n", "7", 0) == 1
+        dead_ms = m.run("node/bury", "n", "7", 0)
+        assert m.run("node/census", HOUR_MS) == [[], [], ["n", f"{dead_ms}"]]
         assert m.run("node/beat", "n", "", "", "") == [0, 1]
-        assert m.run("node/part", "n", held=m.keys.held("n")) == 1
+        assert m.run("node/part", "n", dead_ms - 1, held=m.keys.held("n")) == 0
+        assert m.run("node/part", "n", dead_ms, held=m.keys.held("n")) == 1
+        assert m.run("node/beat", "n", "8", "{}", "1") == [1, 0]
+        assert m.run("node/part", "n", dead_ms, held=m.keys.held("n")) == 0
+        assert m.run("node/part", "n", "", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "", "", "") == [0, 0]
         assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
+        assert [m.run("node/elect", who, HOUR_MS) for who in "aa"] == [0, 0]
+        assert 0 < m.run("node/elect", "b", HOUR_MS) <= HOUR_MS
 
 
 def results(m: Machine) -> None:
@@ -113,6 +120,7 @@ def slices(m: Machine) -> None:
         m.claim("A", 10, "highest")
         m.claim("B", 5)
         m.recover("A", "cancel")
+        m.finish("A", *m.picture()["items"])
         m.cancel("B", *m.picture()["owners"], delay_ms=5)
         m.purge(5)
         m.purge()

@@ -268,7 +268,6 @@ LINEAR = {
 BOUNDED = {
     ("job/census", "HVALS"): "after a look at HLEN, 500 at the most",
     ("node/census", "HGETALL"): "an entry for each process that consumes",
-    ("node/census", "SMEMBERS"): "an entry for each process that died and is being recovered",
     # The contract's own order, for feeds that are made with interop=True, is not.
     ("sorted_feed/list_insert", "LINSERT"): "it is not",
     ("sorted_feed/list_move", "LINSERT"): "it is not",

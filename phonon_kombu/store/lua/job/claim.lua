@@ -39,7 +39,9 @@ if #ids > 0 then
     local owners = redis.call('HMGET', KEYS[3], unpack(ids))
     for i, since in ipairs(redis.call('ZMSCORE', claimed, unpack(ids))) do
       local id = ids[i]
-      if not owners[i] and tonumber(since) == at and not ours[id] then
+      -- (A mark that a dead owner's claim has left is no owner.)
+      local held = owners[i] and string.sub(owners[i], 1, 5) ~= 'late:'
+      if not held and tonumber(since) == at and not ours[id] then
         ours[id] = i
         owned[#owned + 1], owned[#owned + 2] = id, ARGV[1]
       end

@@ -12,8 +12,9 @@ local id = ARGV[1]
 if redis.call('HEXISTS', items, id) == 0 then
   return redis.error_reply('NOTFOUND no job has this id')
 end
+redis.call('HDEL', KEYS[6], id)
 if redis.call('ZREM', KEYS[2], id) == 1 then
-  redis.call('HDEL', KEYS[6], id)
+  -- its owner will find that out
 elseif redis.call('SREM', KEYS[3], id) == 1 then
   redis.call('HDEL', KEYS[7], id)
 elseif redis.call('ZREM', KEYS[8], id) == 0 then
