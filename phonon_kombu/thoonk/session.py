@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ from .catalog import Catalog, Config
 from .events import Handler, Listener
 from .feed import Feed
 from .job import Job
+from .notices import Topic
 from .queue import PyQueue, Queue
 from .sorted_feed import SortedFeed
 from .steps import blocking, perform
@@ -241,7 +243,7 @@ class Thoonk(Catalog):
 
         Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
         """
-        return Subscription(self, topics_of(kinds, feed))
+        return self.subscribe(topics_of(kinds, feed))
 
     def close(self) -> None:
         """Close all connections. Claims stay claimed; using the session again connects anew."""
@@ -327,6 +329,6 @@ class Thoonk(Catalog):
             heart.Settings(),
         )
 
-    def subscription(self) -> Any:
-        """A PUB/SUB conversation of redis-py on a connection of its own, to be closed."""
-        return redis.Redis(connection_pool=self._pool).pubsub()  # type: ignore[no-untyped-call]
+    def subscribe(self, topics: Iterable[Topic]) -> Subscription:
+        """Listen to these topics."""
+        return Subscription(self, topics)

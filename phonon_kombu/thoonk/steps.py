@@ -12,6 +12,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from queue import Empty
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ..store.client import CONNECTION_ERRORS
@@ -96,6 +97,50 @@ class Wait:
 
     async def awaiting(self, session: Any) -> None:
         await session.wait(self.wake, self.seconds)
+
+
+class Listen:
+    """To notices of some topics. The reply is a subscription, for :class:`Hear`."""
+
+    __slots__ = ("topics",)
+
+    def __init__(self, *topics: Any) -> None:
+        self.topics = topics
+
+    def blocking(self, session: Any) -> Any:
+        return session.subscribe(self.topics)
+
+    async def awaiting(self, session: Any) -> Any:
+        return await session.subscribe(self.topics)
+
+
+class Hear:
+    """The next notice of a subscription; the reply is None if none comes in so many seconds.
+
+    Without `seconds` the subscription is closed.
+    """
+
+    __slots__ = ("subscription", "seconds")
+
+    def __init__(self, subscription: Any, seconds: float | None) -> None:
+        self.subscription = subscription
+        self.seconds = seconds
+
+    def blocking(self, session: Any) -> Any:
+        if self.seconds is None:
+            return self.subscription.close()
+        try:
+            return self.subscription.get(self.seconds)
+        except Empty:
+            return None
+
+    async def awaiting(self, session: Any) -> Any:
+        if self.seconds is None:
+            return await self.subscription.close()
+        try:
+            return await self.subscription.get(self.seconds)
+        except Empty:
+            return None
 
 
 class Sleep:

@@ -35,10 +35,11 @@ LIBRARIES = {
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("phonon/heart.py", "redis"): "a beat outlives every error of the client library",
     ("thoonk/addresses.py", "redis"): "users hand over a redis.Redis, or its URL",
-    ("thoonk/session.py", "redis"): "users hand over a redis.Redis, and results need its PUB/SUB",
+    ("thoonk/session.py", "redis"): "a wait may be refused, or last too long",
+    ("thoonk/aio/session.py", "redis"): "the same",
+    ("thoonk/aio/subscription.py", "redis"): "as its blocking twin",
     ("thoonk/subscription.py", "redis"): "it reads what PUB/SUB brings, and names its errors",
     ("thoonk/codecs.py", "kombu"): "serializers are those of kombu's registry",
-    ("thoonk/results.py", "redis"): "results need its PUB/SUB",
 }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+from collections.abc import Iterable
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ from .. import addresses
 from ..base import Base
 from ..catalog import Catalog, Config
 from ..events import Handler, Handlers
+from ..notices import Topic
 from ..session import REPLY_SECONDS
 from ..steps import aperform, awaiting
 from ..subscription import topics_of
@@ -206,6 +208,10 @@ class Thoonk(Catalog):
     async def release(self, connection: Any) -> None:
         """Take a connection back."""
         await self._pool.release(connection)
+
+    async def subscribe(self, topics: Iterable[Topic]) -> Subscription:
+        """Listen to these topics."""
+        return await Subscription(self, topics).__aenter__()
 
     def listening_pool(self, patience_seconds: float) -> Any:
         """The pool for connections that listen for notices."""
