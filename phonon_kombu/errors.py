@@ -13,14 +13,17 @@
     ├── EmbeddedServerError                     no private Redis could be started
     ├── JobError                                the job machine refuses an operation
     │   ├── Exists                              another job has this id
-    │   ├── NotFound                            no job has this id
+    │   ├── NotFound                            no job has this id, no queue this name
     │   ├── NotClaimed                          the job is not claimed (by the caller)
     │   ├── NotStalled                          the job is not stalled
-    │   └── Unbound                             the queue is not bound to the exchange (any more)
+    │   ├── Unbound                             the queue is not bound to the exchange (any more)
+    │   ├── QueueFull                           x-max-length reached, and it rejects publishes
+    │   └── Ruled                               the queue has rules that a plain put does not know
     ├── FeedError                               a feed refuses an operation
     │   ├── FeedExists                          create_feed: there is one already
     │   ├── FeedNotFound                        there is no feed of this name (any more)
     │   └── ItemNotFound                        no item of the feed has this id
+    ├── NotConfirmed                            a publish was not confirmed in time
     ├── MalformedItem                           an item that is no message
     └── ItemTooLarge (also ValueError)          above Redis's limit for one value
 
@@ -75,7 +78,7 @@ class Exists(JobError):
 
 
 class NotFound(JobError):
-    """No job with this id is in the queue."""
+    """No job with this id is in the queue, or there is no such queue."""
 
 
 class NotClaimed(JobError):
@@ -88,6 +91,22 @@ class NotStalled(JobError):
 
 class Unbound(JobError):
     """The queue is not bound to the exchange: the binding was deleted or has expired."""
+
+
+class QueueFull(JobError):
+    """The queue has as many ready messages as its ``x-max-length`` allows, and was declared with
+    ``x-overflow: reject-publish``: nothing was put."""
+
+
+class Ruled(JobError):
+    """The queue has rules: job/put must be used. Publishers do so by themselves."""
+
+
+class NotConfirmed(PhononError):
+    """A publish was not confirmed as `confirm_publish` asks, within `confirm_timeout_ms`.
+
+    The message may have been put. Publishing the same message again does not put it twice.
+    """
 
 
 class FeedError(PhononError):
@@ -125,4 +144,6 @@ REFUSALS: dict[str, type[PhononError]] = {
     "NOFEED": FeedNotFound,
     "NOITEM": ItemNotFound,
     "FIXED": ConfigurationError,
+    "FULL": QueueFull,
+    "RULED": Ruled,
 }

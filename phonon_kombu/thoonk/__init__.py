@@ -23,7 +23,7 @@ from __future__ import annotations
 from .base import HIGH, Empty
 from .claims import ClaimedJob
 from .feed import Feed
-from .inspection import Stats
+from .inspection import Description, Slice, Stats
 from .job import Job
 from .live import Change, Live
 from .notices import Notice
@@ -40,6 +40,8 @@ __all__ = [
     "Job",
     "ClaimedJob",
     "Stats",
+    "Description",
+    "Slice",
     "Maintained",
     "Queue",
     "PyQueue",

@@ -10,7 +10,7 @@ import pytest
 from phonon_kombu.errors import Exists, ScriptRefused
 from phonon_kombu.store import scripts
 from phonon_kombu.store.keys import ExchangeKeys, NodeKeys
-from phonon_kombu.thoonk.states import GRID
+from phonon_kombu.thoonk.states import GRID, STATES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, Case, play
 from tests.lua.feeds import run_feed_scripts
@@ -32,6 +32,7 @@ def lifetime(m: Machine) -> None:
     with m.fence():
         m.put("x", level=3)
         m.put("y", delay_ms=1, ttl_ms=1, level=9)
+        m.shelve("z", level=2)
         assert m.touch() == HOUR_MS
 
 
@@ -122,6 +123,8 @@ def slices(m: Machine) -> None:
         m.recover("A", "cancel")
         m.finish("A", *m.picture()["items"])
         m.cancel("B", *m.picture()["owners"], delay_ms=5)
+        listed = [id for state in STATES if state != "absent" for id in m.page(state, 3)]
+        assert sorted(listed) == sorted(m.picture()["items"])
         m.purge(5)
         m.purge()
 
