@@ -102,14 +102,43 @@ def pool_of_client(client: Any, library: Any = redis) -> Any:
 
 def copy_of(pool: Any, **changes: Any) -> Any:
     """Another pool that connects as `pool` does, with connections of its own."""
-    kwargs = {
+    asynchronous = isinstance(pool, redis.asyncio.ConnectionPool)
+    kind: Any = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
+    return kind(connection_class=pool.connection_class, **{**_arguments(pool), **changes, **_PLAIN})
+
+
+#: What redis.asyncio connects with -> what redis.Redis connects with in its place.
+_BLOCKING = {
+    redis.asyncio.Connection: redis.Connection,
+    redis.asyncio.SSLConnection: redis.SSLConnection,
+    redis.asyncio.UnixDomainSocketConnection: redis.UnixDomainSocketConnection,
+}
+
+
+def blocking_copy(pool: Any) -> Any:
+    """A pool of connections that block, which connects as `pool` does.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` where only redis.asyncio knows how.
+    """
+    if isinstance(pool, redis.ConnectionPool):
+        return copy_of(pool)
+    kind = _BLOCKING.get(pool.connection_class)
+    if kind is None:
+        raise ConfigurationError(
+            f"jobs cannot be claimed through a {pool.connection_class.__name__} of redis.asyncio: "
+            "the thread that shows that we are alive cannot connect so. Name a host or a URL"
+        )
+    return redis.ConnectionPool(
+        connection_class=kind, **{**_arguments(pool), "retry": None, **_PLAIN}
+    )
+
+
+def _arguments(pool: Any) -> dict[str, Any]:
+    return {
         name: value
         for name, value in pool.connection_kwargs.items()
         if not name.startswith(_POOL_OWN)
     }
-    asynchronous = isinstance(pool, redis.asyncio.ConnectionPool)
-    kind: Any = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
-    return kind(connection_class=pool.connection_class, **{**kwargs, **changes, **_PLAIN})
 
 
 def connection_of(pool: redis.ConnectionPool) -> Any:

@@ -71,8 +71,9 @@ class Base:
             found = self._channels[kind] = channel(kind, wire, self.session.prefix)
         return found
 
-    def leave(self) -> None:
+    def _leave(self) -> Steps[None]:
         """The session is being closed."""
+        yield from ()
 
     def _script(self, name: str, **given: bytes) -> Prepared:
         ident = (name, b"".join(given.values()))
@@ -88,22 +89,11 @@ class Base:
     def _deadline(self, timeout: float | None) -> float | None:
         return None if timeout is None else monotonic() + seconds("timeout", timeout)
 
-    def _wait(self, until: float | None, due_ms: int) -> None:
+    def _until_woken(self, until: float | None, due_ms: int = -1) -> Steps[None]:
         """Wait for a wake; not beyond the deadline, the next scheduled job, the next poll.
 
         Raises :exc:`queue.Empty` if the deadline has passed.
         """
-        left = POLL_SECONDS
-        if until is not None:
-            left = min(left, until - monotonic())
-            if left <= 0:
-                raise Empty(f"nothing came to {self.name!r} in time")
-        if due_ms >= 0:
-            left = min(left, due_ms / 1000)
-        self.session.wait(self.keys.wake, left)
-
-    def _until_woken(self, until: float | None, due_ms: int = -1) -> Steps[None]:
-        """The same as steps."""
         left = POLL_SECONDS
         if until is not None:
             left = min(left, until - monotonic())

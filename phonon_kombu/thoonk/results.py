@@ -7,7 +7,7 @@ from time import monotonic
 from ..errors import NotFound
 from .base import POLL_SECONDS, Base, Item, job_id
 from .notices import Topic
-from .steps import Hear, Listen, Send, Steps, blocking
+from .steps import Hear, Listen, Send, Steps
 
 
 class ResultSteps(Base):
@@ -65,14 +65,3 @@ class ResultSteps(Base):
         if item is None:
             raise NotFound(f"no job and no result has the id {id!r}")
         return item, None
-
-
-class Results(ResultSteps):
-    """How results are asked for. Part of :class:`~.job.Job`."""
-
-    get_result = blocking(ResultSteps._get_result)
-
-    @property
-    def finish_channel(self) -> bytes:
-        """The PUBLISH channel of results."""
-        return self._channel("finish")

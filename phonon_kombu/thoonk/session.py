@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable
-from functools import partial
 from types import TracebackType
 from typing import Any
 
 import redis
 
-from ..phonon import heart
-from ..phonon.node import node_id
 from ..store.client import CONNECTION_ERRORS, Link, translate
-from ..store.keys import queue_keys
 from . import addresses
 from .base import Base
 from .catalog import Catalog, Config
 from .events import Handler, Listener
 from .feed import Feed
 from .job import Job
+from .membership import Membership
 from .notices import Topic
 from .queue import PyQueue, Queue
 from .sorted_feed import SortedFeed
@@ -35,7 +33,7 @@ REPLY_SECONDS = 10.0
 KINDS = {kind.TYPE: kind for kind in (Feed, SortedFeed, Queue, PyQueue, Job)}
 
 
-class Thoonk(Catalog):
+class Thoonk(Catalog, Membership):
     """A session with one Redis server. A context manager; safe between threads and after a fork.
 
     Name the server in one of three ways::
@@ -250,7 +248,7 @@ class Thoonk(Catalog):
         self._listener.close()
         for feed in list(self._feeds.values()):
             try:
-                feed.leave()
+                perform(self, feed._leave())
             except CONNECTION_ERRORS as error:
                 logger.debug("closing %r: %r", feed, error)
         self.link.close()
@@ -302,32 +300,9 @@ class Thoonk(Catalog):
         finally:
             self.release(connection)
 
-    # Who is alive --------------------------------------------------------------------------
-
-    @property
-    def server_identity(self) -> tuple[Any, ...]:
-        """What tells this database from another: address, number, key prefix."""
-        kwargs = self._pool.connection_kwargs
-        place = kwargs.get("path") or kwargs.get("host") or id(self)
-        return place, kwargs.get("port"), kwargs.get("db") or 0, self.prefix
-
-    def join(self) -> heart.Heart:
-        """The heart of this process at this database: others give back what we hold if we die."""
-        return heart.join(self.server_identity, self._make_heart)
-
-    def leave(self, beating: heart.Heart) -> None:
-        """The counterpart of :meth:`join`, for those who hold nothing any more."""
-        heart.leave(self.server_identity, beating, goodbye=True)
-
-    def _make_heart(self) -> heart.Heart:
-        pool = addresses.copy_of(self._pool)  # it outlives this session
-        return heart.Heart(
-            node_id(self.server_identity),
-            Link(partial(addresses.connection_of, pool), pool.release),
-            self.prefix,
-            partial(queue_keys, prefix=self.prefix, hash_tags=self.hash_tags),
-            heart.Settings(),
-        )
+    def make_lock(self) -> threading.Lock:
+        """A lock for what several threads use."""
+        return threading.Lock()
 
     def subscribe(self, topics: Iterable[Topic]) -> Subscription:
         """Listen to these topics."""

@@ -143,6 +143,51 @@ class Hear:
             return None
 
 
+class Acquire:
+    """A lock of :meth:`.Thoonk.make_lock`; whoever has it calls its ``release``."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+
+    def blocking(self, session: Any) -> None:
+        self.lock.acquire()
+
+    async def awaiting(self, session: Any) -> None:
+        await self.lock.acquire()
+
+
+class Join:
+    """Those who are alive, before the first claim of jobs of `feed`. The reply is a heart."""
+
+    __slots__ = ("feed",)
+
+    def __init__(self, feed: str) -> None:
+        self.feed = feed
+
+    def blocking(self, session: Any) -> Any:
+        return session.join(self.feed)
+
+    async def awaiting(self, session: Any) -> Any:
+        return await asyncio.to_thread(session.join, self.feed)
+
+
+class Part:
+    """Give back what :class:`Join` has given."""
+
+    __slots__ = ("heart",)
+
+    def __init__(self, heart: Any) -> None:
+        self.heart = heart
+
+    def blocking(self, session: Any) -> None:
+        session.leave(self.heart)
+
+    async def awaiting(self, session: Any) -> None:
+        await asyncio.to_thread(session.leave, self.heart)
+
+
 class Sleep:
     """For so many seconds."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from ..base import HIGH, Empty
 from ..live import Change
 from ..notices import Notice
-from .feeds import Feed, PyQueue, Queue, SortedFeed
+from .feeds import Feed, Job, PyQueue, Queue, SortedFeed
 from .live import Live
 from .session import Thoonk
 from .subscription import Subscription
@@ -28,6 +28,7 @@ __all__ = [
     "Thoonk",
     "Feed",
     "SortedFeed",
+    "Job",
     "Queue",
     "PyQueue",
     "Subscription",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..feed import FeedSteps
+from ..job import JobSteps
 from ..live import Match
 from ..queue import PyQueueSteps, QueueSteps
 from ..sorted_feed import SortedFeedSteps
@@ -73,4 +74,33 @@ class PyQueue(PyQueueSteps):
     size = awaiting(PyQueueSteps._size)
 
 
-KINDS: dict[str, Any] = {kind.TYPE: kind for kind in (Feed, SortedFeed, Queue, PyQueue)}
+class Job(JobSteps):
+    """As :class:`phonon_kombu.thoonk.Job`; ``await job.paused``.
+
+    A ``get`` that is cancelled has claimed nothing: what it may have claimed unseen is given back
+    by the next one, or when the session is closed.
+    """
+
+    put = awaiting(JobSteps._put)
+    get = awaiting(JobSteps._get)
+    finish = awaiting(JobSteps._finish)
+    cancel = awaiting(JobSteps._cancel)
+    get_result = awaiting(JobSteps._get_result)
+    stall = awaiting(JobSteps._stall)
+    retry = awaiting(JobSteps._retry)
+    retract = awaiting(JobSteps._retract)
+    get_ids = awaiting(JobSteps._get_ids)
+    get_item = awaiting(JobSteps._get_item)
+    get_failure_count = awaiting(JobSteps._get_failure_count)
+    get_reason = awaiting(JobSteps._get_reason)
+    stats = awaiting(JobSteps._stats)
+    describe = awaiting(JobSteps._describe)
+    look = awaiting(JobSteps._look_at)
+    pause = awaiting(JobSteps._pause)
+    resume = awaiting(JobSteps._resume)
+    paused = property(awaiting(JobSteps._paused))
+    configure = awaiting(JobSteps._configure)
+    maintenance = awaiting(JobSteps._maintenance)
+
+
+KINDS: dict[str, Any] = {kind.TYPE: kind for kind in (Feed, SortedFeed, Queue, PyQueue, Job)}

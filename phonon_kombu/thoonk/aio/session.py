@@ -15,22 +15,23 @@ import redis
 import redis.asyncio
 
 from ...store.aio import AsyncLink
-from ...store.client import translate
+from ...store.client import CONNECTION_ERRORS, translate
 from .. import addresses
 from ..base import Base
 from ..catalog import Catalog, Config
 from ..events import Handler, Handlers
+from ..membership import Membership
 from ..notices import Topic
 from ..session import REPLY_SECONDS
 from ..steps import aperform, awaiting
 from ..subscription import topics_of
-from .feeds import KINDS, Feed, PyQueue, Queue, SortedFeed
+from .feeds import KINDS, Feed, Job, PyQueue, Queue, SortedFeed
 from .subscription import Subscription
 
 logger = logging.getLogger("phonon_kombu.thoonk")
 
 
-class Thoonk(Catalog):
+class Thoonk(Catalog, Membership):
     """A session with one Redis server, for one event loop. An async context manager.
 
     Arguments and errors as those of :class:`phonon_kombu.thoonk.Thoonk`; a `client` is a
@@ -117,6 +118,13 @@ class Thoonk(Catalog):
         """As :meth:`phonon_kombu.thoonk.Thoonk.pyqueue`."""
         return await aperform(self, self._open(PyQueue, name, config, serializer=serializer))
 
+    async def job(self, name: str, config: Config | None = None) -> Job:
+        """As :meth:`phonon_kombu.thoonk.Thoonk.job`.
+
+        A client of Sentinel cannot be used to claim jobs in asyncio.
+        """
+        return await aperform(self, self._open(Job, name, config))
+
     def register_feedtype(self, feedtype: str, kind: type[Base]) -> None:
         """As :meth:`phonon_kombu.thoonk.Thoonk.register_feedtype`; `kind` is a class of this room.
 
@@ -175,13 +183,18 @@ class Thoonk(Catalog):
     # Connections -----------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Close all connections. Using the session again connects anew."""
+        """Close all connections. Claims stay claimed; using the session again connects anew."""
         listener, self._listener = self._listener, None
         if listener is not None and listener is not asyncio.current_task():
             listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await listener
         self._subscription = None
+        for feed in list(self._feeds.values()):
+            try:
+                await aperform(self, feed._leave())
+            except CONNECTION_ERRORS as error:
+                logger.debug("closing %r: %r", feed, error)
         await self.link.close()
         await self._pool.disconnect()
 
@@ -208,6 +221,10 @@ class Thoonk(Catalog):
     async def release(self, connection: Any) -> None:
         """Take a connection back."""
         await self._pool.release(connection)
+
+    def make_lock(self) -> asyncio.Lock:
+        """A lock for what several tasks use."""
+        return asyncio.Lock()
 
     async def subscribe(self, topics: Iterable[Topic]) -> Subscription:
         """Listen to these topics."""
