@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import difflib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote, unquote
 
 from ..errors import ConfigurationError, NotFound
 from ..store.keys import NodeKeys, QueueKeys, feeds_key, queue_keys
@@ -70,7 +69,7 @@ class Sight:
         Raises :exc:`~phonon_kombu.errors.NotFound` for a queue that does not exist.
         """
         names = list(queues) or sorted(
-            name for name in self._names() if internal or not _is_internal(name)
+            name for name in self._names() if internal or not is_internal(name)
         )
         script, found = load("job/stats"), []
         for part in _slices(names, QUEUE_SLICE):
@@ -300,22 +299,17 @@ def _resume(places: list[Place], cursor: str | None) -> tuple[int, str | None]:
     """Where a page begins that follows another."""
     if cursor is None:
         return 0, None
-    try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        queue, state, inner = json.loads(raw)
-    except (ValueError, TypeError):
-        queue = state = inner = None
-    if not isinstance(queue, str) or state not in STATES or not isinstance(inner, str | None):
+    queue, state, inner = (unquote(part) for part in (*cursor.split("/"), "", "")[:3])
+    if cursor.count("/") != 2 or state not in STATES:
         raise ConfigurationError(f"{cursor!r} is no cursor of a page")
     if (queue, state) in places:
-        return places.index((queue, state)), inner
+        return places.index((queue, state)), inner or None
     # The queue was deleted meanwhile: on with the next one.
     return next((i for i, (name, _) in enumerate(places) if name > queue), len(places)), None
 
 
 def _cursor(place: Place, inner: str | None) -> str:
-    raw = json.dumps([*place, inner], separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    return "/".join(quote(part, safe=":~") for part in (*place, inner or ""))
 
 
 def no_job(task_id: str, queue: str | None = None) -> NotFound:
@@ -331,7 +325,8 @@ def _clock(time: Sequence[bytes]) -> float:
     return int(time[0]) + int(time[1]) / 1e6
 
 
-def _is_internal(name: str) -> bool:
+def is_internal(name: str) -> bool:
+    """Whether a queue is one that Celery's workers use among themselves."""
     return name.startswith(_INTERNAL) or name.endswith(".pidbox")
 
 

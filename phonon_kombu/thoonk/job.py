@@ -145,6 +145,10 @@ class JobSteps(Claims, ResultSteps, Upkeep):
         delay_ms = milliseconds("delay_seconds", delay_seconds)
         args = (owner, b"cancel", delay_ms, limit, ident)
         yield from self._end(self._script("job/cancel"), args, ident, force)
+        try:
+            yield Send((b"PUBLISH", self.keys.cancel_channel, ident))
+        except CONNECTION_ERRORS:
+            pass  # it is cancelled; nobody counts on being told
 
     def _end(
         self, script: Prepared, args: tuple[bytes, ...], ident: bytes, force: bool
@@ -185,7 +189,7 @@ class JobSteps(Claims, ResultSteps, Upkeep):
         Raises :exc:`~phonon_kombu.errors.NotFound`.
         """
         ident = job_id(id)
-        args = (ident, reason.encode("utf-8", "surrogateescape"), b"")
+        args = (ident, reason.encode("utf-8", "surrogateescape"), b"", self.keys.stall_channel)
         yield Send((self._script("job/stall"), args))
         self._hand.ids.discard(ident)
 
@@ -194,7 +198,8 @@ class JobSteps(Claims, ResultSteps, Upkeep):
 
         Raises :exc:`~phonon_kombu.errors.NotStalled`.
         """
-        yield from self._operate(self._script("job/retry"), (job_id(id),), True)
+        args = (job_id(id), self.keys.retry_channel)
+        yield from self._operate(self._script("job/retry"), args, True)
 
     def _retract(self, id: str, *, waiting: bool = False) -> Steps[bool]:
         """Delete a job, whatever state it is in; with `waiting` only one that nobody holds.

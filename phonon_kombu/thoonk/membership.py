@@ -7,9 +7,9 @@ from typing import Any
 
 from ..phonon import heart
 from ..phonon.node import node_id
+from ..store import addresses
 from ..store.client import Link
 from ..store.keys import queue_keys
-from . import addresses
 
 
 class Membership:

@@ -10,8 +10,8 @@ from typing import Any
 
 import redis
 
+from ..store import addresses
 from ..store.client import CONNECTION_ERRORS, Link, translate
-from . import addresses
 from .base import Base
 from .catalog import Catalog, Config
 from .events import Handler, Listener

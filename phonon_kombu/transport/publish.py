@@ -174,7 +174,7 @@ class Publishing(Fanout, Jobs):
         for name in wishes.OF_A_DELIVERY:
             headers.pop(name, None)
         delay_ms, delayed, only = 0, False, NOT_UNIQUE
-        if headers.get("eta") or "x-delay" in headers:
+        if stall is None and (headers.get("eta") or "x-delay" in headers):
             delay_ms, delayed = wishes.delay_ms(headers, self.delayed_delivery)
         if "x-deduplication-id" in headers or "x-deduplication-id" in properties:
             only = wishes.dedup(headers, properties)

@@ -1,4 +1,4 @@
-"""``raise Stall("why")``: a task sets its own job aside, in every pool, whenever it is acked."""
+"""``raise Stall("why")``: a task sets its job aside, in every pool, with early and late acks."""
 
 from __future__ import annotations
 

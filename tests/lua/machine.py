@@ -197,11 +197,11 @@ class Machine:
 
     def stall(self, id: str, reason: str = "because", owner: str = "") -> Any:
         """job/stall."""
-        return self.run("job/stall", id, reason, owner)
+        return self.run("job/stall", id, reason, owner, self.keys.stall_channel)
 
     def retry(self, id: str) -> Any:
         """job/retry."""
-        return self.run("job/retry", id)
+        return self.run("job/retry", id, self.keys.retry_channel)
 
     def retract(self, id: str, waiting: bool = False) -> Any:
         """job/retract."""

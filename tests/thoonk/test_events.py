@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from phonon_kombu.errors import ConfigurationError, ScriptRefused
+from phonon_kombu.errors import ConfigurationError, JobError, ScriptRefused
 from phonon_kombu.thoonk import Thoonk, subscription
 from phonon_kombu.thoonk.notices import ARGUMENTS, KINDS
 from tests.servers import RedisServer, start_server, wait_for
@@ -67,6 +67,29 @@ def test_a_result_is_told(thoonk: Thoonk, other: Thoonk) -> None:
     job.finish("j", "contents", result=True)
     wait_for(lambda: told)
     assert told == [("finish", "jobs", "j", "contents")]
+
+
+def test_what_becomes_of_jobs_is_told(thoonk: Thoonk, other: Thoonk) -> None:
+    """Of those that Celery puts too; a refusal is no news."""
+    told = Told()
+    for kind in ("stall_notice", "retry", "cancel"):
+        thoonk.register_handler(kind, told(kind))
+    job = other.job("jobs")
+    job.put("item", id="j")
+    job.stall("j", "because")
+    job.stall("j", "it is stalled already")
+    job.retry("j")
+    job.get(timeout=5)
+    job.cancel("j")
+    for refused in (job.retry, job.cancel, lambda id: job.stall("nobody")):
+        with pytest.raises(JobError):
+            refused("j")
+    job.stall("j")
+    wait_for(lambda: len(told) == 4)
+    assert told == [
+        ("stall_notice", "jobs", "j", "because"), ("retry", "jobs", "j"), ("cancel", "jobs", "j"),
+        ("stall_notice", "jobs", "j", ""),
+    ]  # fmt: skip
 
 
 def test_handlers_come_and_go(thoonk: Thoonk, other: Thoonk) -> None:

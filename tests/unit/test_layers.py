@@ -34,7 +34,6 @@ LIBRARIES = {
 #: A file's import of a library that its room may not know -> why it does all the same.
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("phonon/heart.py", "redis"): "a beat outlives every error of the client library",
-    ("thoonk/addresses.py", "redis"): "users hand over a redis.Redis, or its URL",
     ("thoonk/session.py", "redis"): "a wait may be refused, or last too long",
     ("thoonk/aio/session.py", "redis"): "the same",
     ("thoonk/aio/subscription.py", "redis"): "as its blocking twin",

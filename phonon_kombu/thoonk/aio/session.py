@@ -14,9 +14,9 @@ from typing import Any
 import redis
 import redis.asyncio
 
+from ...store import addresses
 from ...store.aio import AsyncLink
 from ...store.client import CONNECTION_ERRORS, translate
-from .. import addresses
 from ..base import Base
 from ..catalog import Catalog, Config
 from ..events import Handler, Handlers

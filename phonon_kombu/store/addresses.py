@@ -55,7 +55,9 @@ def pool_of(
         raise ConfigurationError("name the server once: by host, or by url, or by client")
     if url is not None:
         return pool_of_url(url, library)
-    return pool_of_client(library.Redis(**given) if client is None else client, library)
+    if client is None:
+        return pool_of_options(library, **given)
+    return pool_of_client(client, library)
 
 
 def impatient(pool: Any, seconds: float) -> Any:
@@ -187,6 +189,17 @@ def pool_of_url(url: str, library: Any = redis) -> Any:
         raise ConfigurationError(f"a URL that makes no sense: {error}") from None
 
 
+def pool_of_options(library: Any = redis, **options: Any) -> Any:
+    """A pool for the server that the arguments of ``redis.Redis`` name.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that it does not know.
+    """
+    try:
+        return pool_of_client(library.Redis(**options), library)
+    except TypeError as error:
+        raise ConfigurationError(f"an option that redis.Redis does not know: {error}") from None
+
+
 def _is_database(path: str) -> bool:
     return not path or (path.isascii() and path.isdigit())
 
@@ -201,7 +214,7 @@ def _option(name: str, value: str) -> tuple[str, str]:
 
 
 def _embedded_pool(directory: str, library: Any) -> Any:
-    from ..store.embedded import acquire
+    from .embedded import acquire
 
     options = acquire(directory or None).client_options()
     return pool_of_client(library.Redis(**options), library)
