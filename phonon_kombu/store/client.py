@@ -330,12 +330,21 @@ def check_server(link: Link, layout_key: bytes) -> None:
 
     Raises :exc:`~phonon_kombu.errors.ServerTooOld`, :exc:`~phonon_kombu.errors.LayoutMismatch`.
     """
-    layout = b"%d" % LAYOUT
-    info, _, found = link.send(
-        ((b"INFO", b"server"), (b"SET", layout_key, layout, b"NX"), (b"GET", layout_key)),
-        repeat=True,
-        raise_first=False,
+    server_is_served(
+        link.send(server_checks(layout_key), repeat=True, raise_first=False), layout_key
     )
+
+
+def server_checks(layout_key: bytes) -> Sequence[tuple[bytes, ...]]:
+    """The commands that tell what :func:`server_is_served` wants to know."""
+    layout = b"%d" % LAYOUT
+    return ((b"INFO", b"server"), (b"SET", layout_key, layout, b"NX"), (b"GET", layout_key))
+
+
+def server_is_served(replies: Sequence[Any], layout_key: bytes) -> None:
+    """Judge the replies (or refusals) to :func:`server_checks`. Raises as :func:`check_server`."""
+    info, _, found = replies
+    layout = b"%d" % LAYOUT
     for reply in (info, found):
         if isinstance(reply, CONNECTION_ERRORS):
             raise reply

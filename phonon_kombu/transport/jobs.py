@@ -131,9 +131,10 @@ class Jobs(Connections):
 
     def stall(self, queue: str, job_id: bytes, reason: str) -> None:
         """Take a job that we hold out of the running; it waits for an operator."""
-        args = (job_id, reason.encode("utf-8", "replace"), self.owner)
+        keys = self.keys(queue)
+        args = (job_id, reason.encode("utf-8", "replace"), self.owner, keys.stall_channel)
         try:
-            self.link.run(load("job/stall").prepare(self.keys(queue)), args)
+            self.link.run(load("job/stall").prepare(keys), args)
         except (NotFound, NotClaimed) as error:
             # Retracted or stalled by somebody meanwhile, or given to another who lives.
             logger.warning("Job %r of queue %r was not ours to stall: %s", job_id, queue, error)

@@ -27,6 +27,7 @@ from phonon_kombu.store.scripts import Prepared
 from phonon_kombu.thoonk.states import GRID, STATES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, Case, play
+from tests.lua.feeds import run_feed_scripts
 from tests.lua.machine import HOUR_MS, Machine, connect, encoded
 from tests.servers import RedisServer
 
@@ -67,6 +68,11 @@ def exchange(m: Machine) -> None:
         assert [m.run("exchange/bind", "a"), m.run("exchange/bind", "a")] == [1, 0]
         assert m.run("exchange/unbind", "a", "b") == 1
         assert m.run("exchange/unbind", "a", "b") == 0
+
+
+def feeds(m: Machine) -> None:
+    """feed/* and sorted_feed/*, all paths."""
+    run_feed_scripts(m, fenced=True)
 
 
 def nodes(m: Machine) -> None:
@@ -281,7 +287,7 @@ def records(m: Machine) -> None:
 
 PATHS: list[Callable[[Machine], None]] = [
     task_results, chords, aggregating,
-    lifetime, simple_queue, exchange, nodes, results, lost, slices, rules, folding,
+    lifetime, simple_queue, exchange, feeds, nodes, results, lost, slices, rules, folding,
     records,
 ]  # fmt: skip
 
