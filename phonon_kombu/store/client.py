@@ -9,8 +9,6 @@ across a fork.
 from __future__ import annotations
 
 import os
-import socket
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,13 +16,11 @@ from typing import Any
 from redis import exceptions as redis_errors
 
 from .. import errors
+from .patience import alone, hurry, limit_silence, relax, seconds_left
 from .scripts import Prepared, Script, pack_command
 
 #: The oldest server that has all commands we use (ZADD/HRANDFIELD era: LMOVE, ZMSCORE, RPOP n).
 OLDEST_SERVER = (6, 2)
-
-#: How long a command may remain without a reply before its connection is given up.
-SILENCE_SECONDS = 30.0
 
 #: Version of the key layout. It grows when an older release could no longer read the data.
 LAYOUT = 1
@@ -127,6 +123,7 @@ class Link:
         """The connection, made or made anew where needed."""
         connection = self._connection
         if connection is None:
+            seconds_left()
             connection = self._connection = self._acquire()
             limit_silence(connection)
         return connection
@@ -176,7 +173,7 @@ class Link:
         """
         packed = pack_calls(calls)
         self._mind_fork()
-        with self.lock:
+        with alone(self.lock):
             if self._unread:
                 self.hear()
             if len(calls) > 1:
@@ -214,7 +211,7 @@ class Link:
         """
         packed = pack_calls(calls)
         self._mind_fork()
-        with self.lock:
+        with alone(self.lock):
             self.hear()
             self._teach(calls)
             self.connection().send_packed_command((packed,))
@@ -225,7 +222,7 @@ class Link:
 
         Raises what their handler raises, and connection errors.
         """
-        with self.lock:
+        with alone(self.lock):
             while self._unread:
                 calls, on_replies = self._unread.pop(0)
                 try:
@@ -266,16 +263,20 @@ class Link:
 
     def _exchange(self, packed: bytes, count: int) -> list[Any]:
         connection = self.connection()
+        hurry(connection)
         connection.send_packed_command((packed,))
         return self._read(connection, count)
 
     def _read(self, connection: Any, count: int) -> list[Any]:
         replies: list[Any] = []
+        hurried = hurry(connection)
         for _ in range(count):
             try:
                 replies.append(connection.read_response())
             except redis_errors.ResponseError as error:
                 replies.append(error)
+        if hurried:
+            relax(connection)
         return replies
 
     def _again(self, call: Any, error: Exception) -> Any:
@@ -303,18 +304,6 @@ def pack_calls(calls: Sequence[Any]) -> bytes:
         call[0].pack(call[1]) if isinstance(call[0], Prepared) else pack_command(*call)
         for call in calls
     )
-
-
-def limit_silence(connection: Any, seconds: float = SILENCE_SECONDS) -> None:
-    """Let the kernel give up a read or write on `connection` after so many seconds.
-
-    A timeout of Python's own would cost a system call before each read and write.
-    """
-    timeval = struct.pack("ll", int(seconds), 0)
-    sock = connection._sock
-    if sock is not None and connection.socket_timeout is None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
 
 def load_scripts(link: Link, scripts: Sequence[Script]) -> None:

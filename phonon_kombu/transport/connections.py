@@ -12,8 +12,9 @@ from kombu.utils.objects import cached_property
 from kombu.utils.url import _parse_url
 
 from .. import errors
-from ..store.client import SILENCE_SECONDS, Link, check_server, translate
+from ..store.client import Link, check_server, translate
 from ..store.keys import layout_key
+from ..store.patience import GREETING_SECONDS, SILENCE_SECONDS, at_most, greet
 from . import orphans
 
 #: Bytes read from the polling socket at once: a whole claim of messages.
@@ -31,7 +32,7 @@ def acquire_from(pool: Any) -> Any:
 class Connections(stock.Channel):
     """What a channel talks through. Part of :class:`~.channel.Channel`."""
 
-    socket_connect_timeout: float | None = 10.0
+    socket_connect_timeout: float | None = GREETING_SECONDS
     _sentinel_manager: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -73,7 +74,8 @@ class Connections(stock.Channel):
         """
         transport = self.connection
         if transport is not None and not transport.server_checked:
-            check_server(self.link, layout_key(self.global_keyprefix))
+            with at_most(GREETING_SECONDS):
+                check_server(self.link, layout_key(self.global_keyprefix))
             transport.server_checked = True
         orphans.settle(self.server_identity, self.link)
 
@@ -112,6 +114,7 @@ class Connections(stock.Channel):
         if not embedded and (self.connection.tls or info.ssl is True):
             self._secure(params, info.ssl)
         params["socket_read_size"] = READ_BYTES
+        params["redis_connect_func"] = greet
         return params
 
     def _prepare_virtual_host(self, vhost: Any) -> int:

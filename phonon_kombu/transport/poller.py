@@ -208,6 +208,8 @@ class Poller(stock.MultiChannelPoller):
                 )
                 waiter.connection.disconnect()
                 waiter.disconnected()
+                # The other connection leads to the same server, and it would be waited for too.
+                channel.link.close()
 
     def check_health(self) -> None:
         """What is done every few seconds with an event loop."""

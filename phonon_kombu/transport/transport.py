@@ -11,7 +11,8 @@ from redis import exceptions as redis_errors
 
 from ..errors import ConfigurationError
 from ..store.client import Healable
-from .channel import Channel, SentinelChannel
+from ..store.patience import at_most
+from .channel import CLOSING_SECONDS, Channel, SentinelChannel
 from .poller import Poller
 
 #: Errors that a new connection heals: they must make a worker connect again, not end it.
@@ -53,6 +54,8 @@ class Transport(stock.Transport):
         self.polling_interval = None
         self.cycle = Poller()
         self.server_checked = False
+        #: When a channel was closed to whose last words the server did not answer.
+        self.silent_at = float("-inf")
         #: Queues bound to fanout exchanges: queue -> (exchange, routing key).
         self.fanout_queues: dict[str, tuple[str, str]] = {}
         form, separator, _ = (client.hostname or "").partition("://")
@@ -70,9 +73,10 @@ class Transport(stock.Transport):
 
     def close_connection(self, connection: Any) -> None:
         # The channels first: they still hear their outstanding replies.
-        for channels in (self._avail_channels, self.channels):
-            while channels:
-                channels.pop().close()
+        with at_most(CLOSING_SECONDS):
+            for channels in (self._avail_channels, self.channels):
+                while channels:
+                    channels.pop().close()
         self.cycle.close()
 
     def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> None:

@@ -63,7 +63,8 @@ class Waiter(Conversation):
         #: Queues of which jobs were ever claimed.
         self.claimed_queues: set[str] = set()
         self._fresh: list[list[Entry]] = []
-        self._acking: list[tuple[str, list[bytes]]] = []
+        #: Acknowledgements in the outstanding write, or the one about to be sent.
+        self.acking: list[tuple[str, list[bytes]]] = []
         self._claims: dict[str, tuple[Prepared, Prepared]] = {}
         self._woken: dict[bytes, str] = {}
         self._due_at: float | None = None
@@ -208,7 +209,7 @@ class Waiter(Conversation):
         calls: list[tuple[Any, Handler]] = []
         acking = channel.outbox.take()
         if acking:
-            self._acking = acking
+            self.acking = acking
             for queue, ids in acking:
                 finish = self._prepared(queue)[1]
                 calls.append(((finish, (channel.owner, *ids)), self._on_finished))
@@ -277,8 +278,8 @@ class Waiter(Conversation):
     def _on_finished(self, reply: Any) -> None:
         if reply is NoScriptError:
             # Sent again with the next claim; finishing twice is finishing once.
-            self.channel.outbox.put_back(self._acking)
-        self._acking = []
+            self.channel.outbox.put_back(self.acking)
+        self.acking = []
 
     def _on_claimed(self, queue: str, count: int, reply: Any) -> None:
         if reply is NoScriptError:
@@ -332,9 +333,9 @@ class Waiter(Conversation):
             self.channel.claims_lost = True
         # What was read before the break is known, and ours.
         self.replies_read()
-        if self._acking:
-            self.channel.outbox.put_back(self._acking)
-            self._acking = []
+        if self.acking:
+            self.channel.outbox.put_back(self.acking)
+            self.acking = []
         self.hot.update(dict.fromkeys(self.channel.active_queues))
 
     def interrupt(self) -> None:
@@ -350,7 +351,7 @@ class Waiter(Conversation):
     def after_fork(self) -> None:
         """In a forked child: the parent's claims are not ours."""
         self.buffer.clear()
-        self._fresh, self._acking = [], []
+        self._fresh, self.acking = [], []
         self._wake = None
         self._lingering = False
         self.claimed_queues = set()

@@ -10,8 +10,9 @@ import redis
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
 
 from phonon_kombu.errors import Exists
-from phonon_kombu.store.client import CONNECTION_ERRORS, limit_silence, load_scripts
+from phonon_kombu.store.client import CONNECTION_ERRORS, load_scripts
 from phonon_kombu.store.keys import QueueKeys
+from phonon_kombu.store.patience import limit_silence
 from phonon_kombu.store.scripts import load, names
 from tests.lua.links import (  # noqa: F401
     Links,
