@@ -38,6 +38,9 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     OSError,
 )
 
+#: What the poster of commands is told when their replies will never be heard.
+UNHEARD = "the connection was lost before the server's replies were read"
+
 _fork_epoch = 0
 
 
@@ -145,13 +148,15 @@ class Link:
         """Give the connection back. The next call makes a new one."""
         self._mind_fork()
         connection, self._connection = self._connection, None
-        self._unread = []
+        unread, self._unread = self._unread, []
         self._known = set()
         if connection is not None and self._epoch == _fork_epoch:
             try:
                 connection.disconnect()
             finally:
                 self._release(connection)
+        for calls, on_replies in unread:
+            on_replies([redis_errors.ConnectionError(UNHEARD)] * len(calls))
 
     def run(self, prepared: Prepared, args: Sequence[bytes]) -> Any:
         """Run one script; returns its reply, raises its refusal by name."""
@@ -207,7 +212,9 @@ class Link:
         """Send all `calls` in one write and go on; `on_replies` gets their replies, refusals among
         them, when they are heard: before the next command on this link, or by :meth:`hear`.
 
-        Only one such write is under way: the one before is heard first.
+        Only one such write is under way: the one before is heard first. If the conversation breaks
+        before, every reply is a connection error. Whoever hears may be another caller, to whom
+        this is nothing: `on_replies` must not raise.
         """
         packed = pack_calls(calls)
         self._mind_fork()
@@ -218,22 +225,24 @@ class Link:
             self._unread.append((list(calls), on_replies))
 
     def hear(self) -> None:
-        """Read the replies to what was posted.
-
-        Raises what their handler raises, and connection errors.
-        """
+        """Read the replies to what was posted, and hand them to those who posted it."""
         with alone(self.lock):
             while self._unread:
                 calls, on_replies = self._unread.pop(0)
+                replies: list[Any] = [redis_errors.ConnectionError(UNHEARD)] * len(calls)
                 try:
                     replies = self._read(self.connection(), len(calls))
+                    for i, reply in enumerate(replies):
+                        if isinstance(reply, Exception):
+                            replies[i] = self._again(calls[i], reply)
+                except CONNECTION_ERRORS as error:
+                    self.close()
+                    replies = [error] * len(calls)
                 except BaseException:
                     self.close()
                     raise
-                for i, reply in enumerate(replies):
-                    if isinstance(reply, Exception):
-                        replies[i] = self._again(calls[i], reply)
-                on_replies(replies)
+                finally:
+                    on_replies(replies)
 
     def _mind_fork(self) -> None:
         """Before the lock is taken: in a forked child another thread of the parent may hold it."""
