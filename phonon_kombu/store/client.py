@@ -16,8 +16,9 @@ from typing import Any
 from redis import exceptions as redis_errors
 
 from .. import errors
+from .keys import NodeKeys
 from .patience import alone, hurry, limit_silence, relax, seconds_left
-from .scripts import Prepared, Script, pack_command
+from .scripts import Prepared, Script, commands, load, pack_command
 
 #: The oldest server that has all commands we use (ZADD/HRANDFIELD era: LMOVE, ZMSCORE, RPOP n).
 OLDEST_SERVER = (6, 2)
@@ -349,6 +350,27 @@ def check_server(link: Link, layout_key: bytes) -> None:
             f"the key {layout_key.decode()} says that this database has layout "
             f"{_text(found)}, and this release of phonon_kombu reads layout {LAYOUT}: upgrade "
             "it, or use another database or global_keyprefix"
+        )
+
+
+def check_rights(link: Link, prefix: str = "") -> None:
+    """See that the user may call in scripts what our scripts call.
+
+    A script that is refused half way leaves its work half done: a job in no state.
+
+    Raises :exc:`~phonon_kombu.errors.ScriptRefused`.
+    """
+    probe = load("node/probe").prepare(NodeKeys(prefix))
+    try:
+        forbidden = link.run(probe, [command.encode() for command in commands()])
+    except errors.ServerError as error:
+        if isinstance(error, errors.ScriptRefused):
+            raise
+        return  # out of memory, or busy: that is said when something is to be done
+    if forbidden:
+        raise errors.ScriptRefused(
+            "the server's ACL forbids this user commands that scripts need: "
+            f"{', '.join(map(_text, forbidden))} (see the ACL page)"
         )
 
 

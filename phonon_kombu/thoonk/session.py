@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import redis
 
 from ..errors import ConfigurationError
-from ..store.client import CONNECTION_ERRORS, Link, check_server, translate
+from ..store.client import CONNECTION_ERRORS, Link, check_rights, check_server, translate
 from ..store.keys import feeds_key, layout_key, queue_keys
 from . import addresses
 from .base import Base
@@ -129,6 +129,7 @@ class Thoonk:
         if found is None:
             if not self._checked:
                 check_server(self.link, layout_key(self.prefix))
+                check_rights(self.link, self.prefix)
                 self._checked = True
             self._create(kind.TYPE, name)
             # Of two threads that come here together, both get the object of the first.

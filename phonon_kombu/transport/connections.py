@@ -12,7 +12,7 @@ from kombu.utils.objects import cached_property
 from kombu.utils.url import _parse_url
 
 from .. import errors
-from ..store.client import Link, check_server, translate
+from ..store.client import Link, check_rights, check_server, translate
 from ..store.keys import layout_key
 from ..store.patience import GREETING_SECONDS, SILENCE_SECONDS, at_most, greet
 from . import orphans
@@ -76,6 +76,7 @@ class Connections(stock.Channel):
         if transport is not None and not transport.server_checked:
             with at_most(GREETING_SECONDS):
                 check_server(self.link, layout_key(self.global_keyprefix))
+                check_rights(self.link, self.global_keyprefix)
             transport.server_checked = True
         orphans.settle(self.server_identity, self.link)
 

@@ -71,6 +71,14 @@ def nodes(m: Machine) -> None:
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
 
 
+def probe(m: Machine) -> None:
+    """node/probe, which leaves nothing."""
+    m.keys = NodeKeys()  # type: ignore[assignment]
+    with m.fence():
+        assert m.run("node/probe", *scripts.commands()) == []
+    assert m.client.keys() == []
+
+
 def results(m: Machine) -> None:
     """job/resolve with a result that ends; a second one in its place."""
     for n in (1, 2):
@@ -113,7 +121,7 @@ def slices(m: Machine) -> None:
 
 
 PATHS: list[Callable[[Machine], None]] = [
-    lifetime, simple_queue, exchange, nodes, results, lost, slices
+    lifetime, simple_queue, exchange, nodes, probe, results, lost, slices
 ]  # fmt: skip
 
 
