@@ -171,6 +171,16 @@ class Channel(Publishing):
         return self.qos.restore_unacked()
 
     @property
+    def _in_poll(self) -> Any:
+        """The connection that waits for work, False while none does: kombu's name for it, which
+        its own code and Celery's look at."""
+        return self.waiter.connection if self.waiter.waiting else False
+
+    @_in_poll.setter
+    def _in_poll(self, connection: Any) -> None:
+        pass  # kombu notes so that it is lost; the waiter knows
+
+    @property
     def active_queues(self) -> list[str]:
         """Queues being consumed from, but for those of fanout exchanges."""
         return self._job_queues

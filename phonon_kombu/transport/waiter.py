@@ -41,6 +41,9 @@ AHEAD_FROM = 32
 #: Seconds that a busy consumer waits for more credit before it claims a few jobs only.
 LINGER_SECONDS = 0.005
 
+#: How often to see, while a consumer has no credit, whether it has some again, seconds.
+CREDIT_SECONDS = 0.05
+
 #: Seconds for which messages are handed over before the event loop gets a turn.
 DELIVERY_SLICE_SECONDS = 0.02
 
@@ -70,7 +73,7 @@ class Waiter(Conversation):
         self._due_at: float | None = None
         self._due_queues: set[str] = set()
         self._looked_at = self._claimed_at = 0.0
-        self._lingering = False
+        self._lingering = self._asking = False
         self._wake: str | None = None
 
     # What the poller and the channel ask ---------------------------------------------------
@@ -165,6 +168,21 @@ class Waiter(Conversation):
             # Set before the last claim, whose moment has not passed: nobody else would come by.
             self._lingering = True
             call_later(left, partial(self._stop_lingering, call_later))
+
+    def await_credit(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
+        """Let the event loop come by at times while somebody else decides whether there is credit
+        (worker_disable_prefetch): nobody says when that changes, and the loop may sleep for long.
+
+        To be called while the loop handles its events.
+        """
+        if not self._asking and "can_consume" in self.channel.qos.__dict__:
+            self._asking = True
+            call_later(CREDIT_SECONDS, partial(self._ask_again, call_later))
+
+    def _ask_again(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
+        self._asking = False
+        if not self._outstanding and self.channel.active_queues:
+            self.await_credit(call_later)
 
     # Handing over --------------------------------------------------------------------------
 
@@ -353,7 +371,7 @@ class Waiter(Conversation):
         self.buffer.clear()
         self._fresh, self.acking = [], []
         self._wake = None
-        self._lingering = False
+        self._lingering = self._asking = False
         self.claimed_queues = set()
         self.hot = dict.fromkeys(self.channel.active_queues)
         self.drop_socket()
