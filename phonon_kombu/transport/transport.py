@@ -31,6 +31,14 @@ FORMS = ("socket", "sentinel", "embedded")
 HEALTH_INTERVAL_SECONDS = 10
 
 
+#: How long an event loop with a consumer of ours sleeps at the most, seconds.
+LONGEST_SLEEP_SECONDS = 0.5
+
+
+def _nothing() -> None:
+    pass
+
+
 class Transport(stock.Transport):
     """``phonon://``, ``phonon+socket://`` and ``phonon+embedded://``.
 
@@ -100,10 +108,13 @@ class Transport(stock.Transport):
         cycle = self.cycle
         cycle.attach(loop, self.on_readable)
         loop.on_tick.add(cycle.on_poll_start)
-        previous = getattr(cycle, "health_timer", None)
-        if previous is not None:
-            previous.cancel()
-        cycle.health_timer = loop.call_repeatedly(HEALTH_INTERVAL_SECONDS, cycle.check_health)
+        for timer in getattr(cycle, "timers", ()):
+            timer.cancel()
+        cycle.timers = [
+            loop.call_repeatedly(HEALTH_INTERVAL_SECONDS, cycle.check_health),
+            # A signal does not end the wait for events: Celery heeds it when the loop comes by.
+            loop.call_repeatedly(LONGEST_SLEEP_SECONDS, _nothing),
+        ]
 
     def unregister_from_event_loop(self, connection: Any, loop: Any) -> None:
         loop.on_tick.discard(self.cycle.on_poll_start)
