@@ -118,6 +118,16 @@ class Connections(stock.Channel):
         params["redis_connect_func"] = greet
         return params
 
+    def _process_credential_provider(self, given: Any, connparams: dict[str, Any]) -> None:
+        # kombu 5.6.0 has no such method, and calls none.
+        try:
+            super()._process_credential_provider(given, connparams)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise errors.ConfigurationError(
+                f"credential_provider={given!r} is no importable name of a subclass of "
+                f"redis.CredentialProvider, and no instance of one: {error}"
+            ) from error
+
     def _prepare_virtual_host(self, vhost: Any) -> int:
         try:
             return int(super()._prepare_virtual_host(vhost))
