@@ -8,10 +8,10 @@ RETURNS those that are forbidden   ERRORS none   COST O(commands), bounded by th
 local scratch = KEYS[1]
 local function forbidden(...)
   local reply = redis.pcall(...)
-  local why = type(reply) == 'table' and reply.err
-  if not why then
+  if type(reply) ~= 'table' or not reply.err then
     return false, false
   end
+  local why = tostring(reply.err)
   local few = string.find(string.lower(why), 'wrong number of arg', 1, true)
   return few, string.find(why, "run the '", 1, true) or string.find(why, "can't run this", 1, true)
 end
