@@ -18,8 +18,8 @@ from tests.servers import server_name
 CHEAP = {
     "evalsha", "script|load", "hget", "hset", "hdel", "hexists", "hlen", "hmget", "hsetnx",
     "hincrby", "sadd", "srem", "sismember", "scard", "sscan", "zadd", "zrem", "zscore", "zmscore",
-    "zcard", "zrank", "llen", "zrange", "zrangebyscore", "lpush", "rpush", "rpop", "exists", "get", "time",
-    "incr", "pttl", "del", "publish", "smembers", "config|resetstat", "info",
+    "zcard", "zrank", "llen", "zrange", "zrangebyscore", "lpush", "rpush", "rpop", "exists", "get",
+    "time", "incr", "pttl", "del", "publish", "smembers", "config|resetstat", "info",
     "multi", "exec", "setex", "subscribe", "unsubscribe",  # of the result backend
 }  # fmt: skip
 
