@@ -181,6 +181,7 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "die": (die, {"bind": True, "acks_late": True, "reject_on_worker_lost": True}),
     "balk": (balk, {"bind": True}),
     "balk_late": (balk, {"bind": True, "acks_late": True}),
+    "balk_auto": (balk, {"bind": True, "acks_late": True, "autoretry_for": (Exception,)}),
     "spread": (spread, {"bind": True}),
 }
 
