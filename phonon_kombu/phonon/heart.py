@@ -87,6 +87,8 @@ class Heart:
         self._upkeep = Upkeep(self.keys, keys_of, settings.max_deliveries)
         self._presence = b""
         self._connection: Any = None
+        #: Of the link, when we showed ourselves last.
+        self._generation = -1
         self._held: set[str] = set()
         self._lock = threading.Lock()
         self._wakeup_r, self._wakeup_w = socket.socketpair()
@@ -153,8 +155,9 @@ class Heart:
             try:
                 if self._lost():
                     self._link.close()
+                self._link.connection()
                 if (
-                    self._link.connection() is not self._connection
+                    self._link.generation != self._generation
                     or monotonic() - self._beat_at >= self._settings.heartbeat_interval
                 ):
                     nodes, dying = self._beat()
@@ -233,15 +236,15 @@ class Heart:
             return True
 
     def _beat(self, joining: bool = False) -> tuple[int, int]:
-        connection = self._link.connection()
+        connection, generation = self._link.connection(), self._link.generation
         presence = about = b""
-        if connection is not self._connection:
+        if generation != self._generation:
             presence, about = self._introduce(), self._about()
         nodes, dying = self._say(presence, about, joining)
         if nodes == 0:
             self._risen(presence or self._presence, about or self._about())
             nodes = 1
-        self._connection = connection
+        self._connection, self._generation = connection, generation
         self._presence = presence or self._presence
         self._beat_at = monotonic()
         return nodes, dying

@@ -7,6 +7,7 @@ Redis Cluster; with ``hash_tags=False`` they are left out, as the contract write
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -120,10 +121,10 @@ class ExchangeKeys:
 class NodeKeys:
     """The keys about the processes that share a database, and those of one of them."""
 
-    __slots__ = ("beats", "presence", "about", "dying", "lock", "_prefix")
+    __slots__ = ("beats", "presence", "about", "dying", "lock", "prefix")
 
     def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix
+        self.prefix = prefix
         for part in ("beats", "presence", "about", "dying", "lock"):
             setattr(self, part, f"{prefix}node.{part}:{{nodes}}".encode())
 
@@ -133,11 +134,71 @@ class NodeKeys:
 
     def mail(self, node: str) -> bytes:
         """ZSET on which the only node waits, until another one joins and leaves a word."""
-        return f"{self._prefix}node.mail.{node}:{{nodes}}".encode()
+        return f"{self.prefix}node.mail.{node}:{{nodes}}".encode()
 
     def held(self, node: str) -> bytes:
         """SET of the queues of which `node` has ever claimed jobs."""
-        return f"{self._prefix}node.held.{node}:{{nodes}}".encode()
+        return f"{self.prefix}node.held.{node}:{{nodes}}".encode()
+
+
+class RecordKeys:
+    """The keys of one record's aggregate (:mod:`phonon_kombu.phonon.fields`).
+
+    Attributes:
+        row: HASH with the record's numbers by field, and ``~`` fields about the record itself.
+        collections: the keys of the fields that have one: LIST, SET, ZSET, HyperLogLog.
+        holders: SET of the owners that hold the record.
+        senders: HASH owner -> number of its last fold.
+
+    Arguments:
+        name: of the record, any text; all its keys share a slot.
+        fields: for each collection its kind and the field's name (an identifier), in order.
+        room: what the record belongs to: a part of the key.
+        tag: what the slot is chosen by; by default the name.
+    """
+
+    __slots__ = ("name", "row", "collections", "all", "holders", "senders", "_head", "_tail")
+
+    def __init__(
+        self,
+        name: str,
+        fields: Sequence[tuple[str, str]] = (),
+        prefix: str = "",
+        room: str = "model",
+        tag: str | None = None,
+    ) -> None:
+        self.name = name
+        self._head = f"{prefix}{room}."
+        # Behind a tag the name stands last: it may have braces.
+        self._tail = f":{hash_tag(name)}" if tag is None else f":{hash_tag(tag)}.{name}"
+        self.row = self._key("row")
+        self.holders = self._key("holders")
+        self.senders = self._key("senders")
+        self.collections = tuple(self._key(f"{kind}.{field}") for kind, field in fields)
+        self.all = (self.row, *self.collections)
+
+    def _key(self, part: str) -> bytes:
+        return f"{self._head}{part}{self._tail}".encode("utf-8", "surrogateescape")
+
+
+class ModelsKeys:
+    """The keys about all records of a database: who holds which, and which nobody holds."""
+
+    __slots__ = ("orphans", "_prefix")
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        #: ZSET of the records whose holders have all died, by the time that was noticed, ms.
+        self.orphans = f"{prefix}model.orphans:{{models}}".encode()
+
+    def held(self, node: str) -> bytes:
+        """SET of what `node` holds: ``<owner> <record>``."""
+        return f"{self._prefix}model.held.{node}:{{models}}".encode()
+
+
+def lock_key(name: str, prefix: str = "") -> bytes:
+    """Key of the lock `name`."""
+    return f"{prefix}lock:{hash_tag(name)}".encode("utf-8", "surrogateescape")
 
 
 def layout_key(prefix: str = "") -> bytes:

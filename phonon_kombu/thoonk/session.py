@@ -12,9 +12,9 @@ import redis
 from ..errors import ConfigurationError
 from ..phonon import heart
 from ..phonon.node import node_id
+from ..store import addresses
 from ..store.client import CONNECTION_ERRORS, Link, check_server, translate
 from ..store.keys import feeds_key, layout_key, queue_keys
-from . import addresses
 from .base import Base
 from .job import Job
 from .queue import Queue

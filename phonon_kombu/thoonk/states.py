@@ -73,16 +73,19 @@ GRID = {
         {
             ABSENT: Cell(
                 (READY, SCHEDULED, ABSENT),
-                ("UNBOUND", "FULL"),
+                ("UNBOUND", "QUEUEFULL"),
                 "scheduled with a delay; none if another job has its deduplication id, or the "
                 "queue is full",
             ),
             READY: Cell(
                 (READY, ABSENT),
-                ("EXISTS", "UNBOUND", "FULL"),
+                ("EXISTS", "UNBOUND", "QUEUEFULL"),
                 f"{_taken(READY).when}; {_LIMITED}",
             ),
-            **{state: _taken(state, "UNBOUND", "FULL") for state in (SCHEDULED, CLAIMED, STALLED)},
+            **{
+                state: _taken(state, "UNBOUND", "QUEUEFULL")
+                for state in (SCHEDULED, CLAIMED, STALLED)
+            },
         },
     ),
     "append": Operation(

@@ -79,17 +79,23 @@ def _wrong(queue: str, name: str, given: Mapping[str, Any], what: str) -> Config
 def _number(field: bytes, least: int) -> Callable[..., dict[bytes, bytes]]:
     def parse(queue: str, name: str, given: Mapping[str, Any]) -> dict[bytes, bytes]:
         try:
-            value = least - 1 if isinstance(given[name], bool) else int(given[name])
+            value = -1 if isinstance(given[name], bool) else int(given[name])
         except (TypeError, ValueError):
-            value = least - 1
+            value = -1
         if value < least:
-            wanted = "a positive number" if least == 1 else f"a number, {least} or more,"
+            wanted = "a positive number" if least else "0 or a positive number"
             unit = " of milliseconds" if name in IN_MILLISECONDS else ""
             raise _wrong(queue, name, given, f"must be {wanted}{unit}")
-        # Unlimited is -1 with RabbitMQ, 0 in our config.
-        return {field: b"%d" % max(value, 0)}
+        return {field: b"%d" % value}
 
     return parse
+
+
+def _delivery_limit(queue: str, name: str, given: Mapping[str, Any]) -> dict[bytes, bytes]:
+    # Unlimited is -1 with RabbitMQ, 0 in our config.
+    if given[name] == -1:
+        return {b"max_deliveries": b"0"}
+    return _number(b"max_deliveries", 1)(queue, name, given)
 
 
 def _overflow(queue: str, name: str, given: Mapping[str, Any]) -> dict[bytes, bytes]:
@@ -123,6 +129,6 @@ ARGUMENTS: dict[str, Callable[[str, str, Mapping[str, Any]], dict[bytes, bytes]]
     "x-dead-letter-exchange": _text(b"dead_exchange"),
     "x-dead-letter-routing-key": _text(b"dead_routing_key"),
     "x-rate-limit": _rate,
-    "x-delivery-limit": _number(b"max_deliveries", -1),
+    "x-delivery-limit": _delivery_limit,
     "x-consumer-timeout": _number(b"claim_timeout", 0),
 }

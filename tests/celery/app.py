@@ -127,6 +127,12 @@ def refuse(self, tag: str, requeue_times: int) -> str:
     return "accepted at last"
 
 
+def spurn(self, tag: str) -> None:
+    """Reject the message for good."""
+    note(tag, "start", self)
+    raise Reject("never", requeue=False)
+
+
 def ignored(self, tag: str) -> None:
     note(tag, "start", self)
     raise Ignore()
@@ -135,11 +141,21 @@ def ignored(self, tag: str) -> None:
 def die(self, tag: str, times: int) -> str:
     """Kill the pool process in mid-task, the first `times` times."""
     note(tag, "start", self)
+    time.sleep(0.2)
     count = _records(os.environ[ENVIRONMENT["records"]]).hget(f"start:{tag}", self.request.id)
     if int(count) <= times:
         os.kill(os.getpid(), 9)
     note(tag, "end", self)
     return "survived"
+
+
+def burn(self, tag: str, seconds: float) -> None:
+    """Compute for so long, letting nobody else have a turn."""
+    note(tag, "start", self)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        sum(range(1000))
+    note(tag, "end", self)
 
 
 def spread(self, tag: str, count: int) -> list[str]:
@@ -177,11 +193,13 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "overtime_soft": (overtime, {"bind": True, "soft_time_limit": 1}),
     "overtime_hard": (overtime, {"bind": True, "time_limit": 1}),
     "refuse": (refuse, {"bind": True, "acks_late": True}),
+    "spurn": (spurn, {"bind": True, "acks_late": True}),
     "ignored": (ignored, {"bind": True}),
     "die": (die, {"bind": True, "acks_late": True, "reject_on_worker_lost": True}),
     "balk": (balk, {"bind": True}),
     "balk_late": (balk, {"bind": True, "acks_late": True}),
     "balk_auto": (balk, {"bind": True, "acks_late": True, "autoretry_for": (Exception,)}),
+    "burn_late": (burn, {"bind": True, "acks_late": True}),
     "spread": (spread, {"bind": True}),
 }
 

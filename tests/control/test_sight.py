@@ -15,7 +15,7 @@ from kombu import Connection
 from phonon_kombu.control import JobInfo, Operator
 from phonon_kombu.errors import ConfigurationError, NotFound
 from tests.control.holder import holding
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_for
 
 
 def test_status_counts_each_state(app: Celery, operator: Operator) -> None:
@@ -104,6 +104,8 @@ def test_all_jobs_of_a_task_that_was_published_again(app: Celery, operator: Oper
 def test_who_holds_a_job(app: Celery, operator: Operator) -> None:
     result = app.tasks["shop.add"].delay(1, 1)
     with holding(app, 1):
+        # A heart that a test before has started finds the emptied database at its next beat.
+        wait_for(operator.nodes, 30)
         job = operator.get(result.id)
         assert (job.state, job.host, job.pid) == ("claimed", socket.gethostname(), os.getpid())
         assert job.owner_lives is True and job.claimed_at >= job.put_at

@@ -50,7 +50,8 @@ def victim(url: str, prefix: str, log: str) -> None:
 
         def publish(numbers: range) -> None:
             for number in numbers:
-                producer.publish(number, headers={"id": f"m{number}"}, declare=[Queue(QUEUE)])
+                headers = {"id": f"m{number}", "task": "t"}
+                producer.publish(number, headers=headers, declare=[Queue(QUEUE)])
                 say("published", number)
 
         publish(range(5))

@@ -85,9 +85,9 @@ for seed in CLAIMED:
     def in_front(c: Change, level: int = level) -> Change:
         return c.front("x", level=level).wake()
 
-    def limited(c: Change, marked: bool = False, times: int = (failures or 0) + 1) -> Change:
+    def limited(c: Change, times: int = (failures or 0) + 1) -> Change:
         c.parts.get("cancelled", {}).pop("x", None)
-        return (c if marked else _released(c)).drop("x", "published").stall(
+        return _released(c).drop("x", "published").stall(
             "x", f"max_deliveries: failed {times} times"
         )
 
@@ -116,7 +116,7 @@ for seed in CLAIMED:
          lambda c, f=in_front, n=(failures or 0) + 1: f(_marked(c).set("cancelled", "x", n)),
          "counted")
     case("recover", seed, lambda m, n=(failures or 0) + 1: m.recover("A", "cancel", limit=n),
-         "stalled", 1, lambda c, f=limited: f(_marked(c), True), "at the limit")
+         "stalled", 1, limited, "at the limit")
     case("recover", seed, lambda m: m.recover("A", "cancel", limit=1), "ready", 1,
          lambda c, f=in_front, n=(failures or 0) + 1: f(_marked(c).set("cancelled", "x", n)),
          "the queue's limit goes before", max_deliveries=9)

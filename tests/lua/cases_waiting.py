@@ -53,7 +53,7 @@ case("put", THERE, lambda m: m.put("x", "item of c", other_id="c"), "same", "c",
 case("put", THERE, lambda m: m.put("x", "another item", other_id="c"), "EXISTS",
      about="other id taken too")
 case("put", (*ABSENT, *THERE), lambda m: m.put("x", binding="b"), "UNBOUND", about="unbound", a="1")
-case("put", (*ABSENT, *THERE), lambda m: m.put("x", "another item", other_id="y"), "FULL",
+case("put", (*ABSENT, *THERE), lambda m: m.put("x", "another item", other_id="y"), "QUEUEFULL",
      about="queue full", max_length=1, overflow="reject-publish")
 case("put", THERE, lambda m: m.put("x"), "same", "x", about="again, queue full", max_length=1,
      overflow="reject-publish")
@@ -280,7 +280,7 @@ case("maintain", "claimed long ago", lambda m: m.maintain(), "ready", [0, 0, 1],
      lambda c: (_marked(c).drop("x", "claimed").set("cancelled", "x", 1).front("x").wake()),
      "claim_timeout", claim_timeout=50 * HOUR_MS)
 case("maintain", "claimed long ago", lambda m: m.maintain(max_deliveries=1), "stalled", [0, 0, 1],
-     lambda c: (_marked(c).drop("x", "claimed", "published")
+     lambda c: (c.drop("x", "claimed", "owners", "published")
                 .stall("x", "max_deliveries: failed 1 times")),
      "claim_timeout, at the limit", claim_timeout=50 * HOUR_MS)
 case("maintain", ("ready, expired",), lambda m: m.maintain(), "absent", [0, 1, 0],

@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 
-from phonon_kombu.errors import Exists, ScriptRefused
+from phonon_kombu.errors import Closing, Exists, FieldFull, NotHeld, ScriptRefused
+from phonon_kombu.phonon.fields import (
+    CountDistinct,
+    Histogram,
+    Layout,
+    ListAppend,
+    Max,
+    Mean,
+    Min,
+    SetAppend,
+    Sum,
+    TopN,
+    WindowedList,
+)
 from phonon_kombu.store import scripts
 from phonon_kombu.store.keys import ExchangeKeys, NodeKeys
 from phonon_kombu.thoonk.states import GRID, STATES
@@ -74,6 +87,7 @@ def nodes(m: Machine) -> None:
         assert m.run("node/part", "n", "", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "", "", "") == [0, 0]
         assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
+        assert [m.run("lock/extend", who, HOUR_MS) for who in "ab"] == [1, 0]
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
         assert [m.run("node/elect", who, HOUR_MS) for who in "aa"] == [0, 0]
         assert 0 < m.run("node/elect", "b", HOUR_MS) <= HOUR_MS
@@ -123,8 +137,92 @@ def slices(m: Machine) -> None:
         m.purge()
 
 
+def rules(m: Machine) -> None:
+    """A queue with all rules at once, of which each is used."""
+    m.configure(
+        message_ttl=HOUR_MS, max_length=2, dead_exchange="", rate_interval=1000, rate_burst=1,
+        expires=HOUR_MS, rules=1,
+    )  # fmt: skip
+    with m.fence():
+        for n in range(5):
+            m.put(f"x{n}", level=n, dedup_id=f"d{n}", dedup_ttl_ms=1 if n % 2 else "")
+        m.put("y", dedup_id="d0", front=True)
+        assert m.claim("A", 5).due_in_ms >= 0
+        m.reject("A", *m.picture()["owners"])
+    m.pass_time(2 * HOUR_MS)
+    with m.fence():
+        m.put("z", dedup_id="d")
+        m.maintain()
+        m.stats()
+
+
+def folding(m: Machine) -> None:
+    """model/fold and model/read: every kind of field, with and without bounds that are near."""
+    layout = Layout(
+        {
+            "n": Sum(), "f": Sum(float), "low": Min(), "high": Max(), "mean": Mean(),
+            "l": ListAppend(), "s": SetAppend(3), "c": CountDistinct(), "w": WindowedList(2, 5),
+            "t": TopN(2), "b": TopN(2, largest=False), "h": Histogram([1]),
+        }
+    )  # fmt: skip
+    m.keys = layout.keys("x")  # type: ignore[assignment]
+    values = {
+        **{name: [1, 2, 3] for name in layout.fields}, "w": [(1, 1), (2, 2), (9, 3)]
+    }  # fmt: skip
+    with m.fence():
+        for number in (1, 2):
+            assert m.run("model/fold", "me", number, HOUR_MS, *layout.encode_delta(values)) == 1
+        assert m.run("model/fold", "me", 2, "", *layout.encode_delta(values)) == 0
+        with pytest.raises(FieldFull):
+            m.run("model/fold", "", "", "", *layout.encode_delta({"n": 1, "s": 4}))
+        assert len(m.run(*read_words(layout))) == 7
+
+
+def read_words(layout: Layout) -> tuple[Any, ...]:
+    """The name and the arguments of the script that reads a record."""
+    prepared, args = layout.read_call(layout.keys("x"))
+    return prepared.script.name, *args
+
+
+def records(m: Machine) -> None:
+    """model/*: held by two, flushed, left, closing, closed; abandoned and adopted."""
+    layout = Layout({"n": Sum(), "s": SetAppend(1)})
+    m.keys = layout.keys("x")  # type: ignore[assignment]
+    delta = layout.encode_delta({"n": 1, "s": "a"})
+    full = layout.encode_delta({"n": 1, "s": "b"})
+
+    def leave(owner: str, number: int, delta: list[bytes] = delta) -> Any:
+        return m.run("model/leave", owner, number, 1, len(delta), *delta, *delta)
+
+    with m.fence():
+        for call in (lambda: m.run("model/flush", "a", 1, 1, *delta), lambda: leave("a", 1)):
+            with pytest.raises(NotHeld):
+                call()
+        assert [m.run("model/hold", owner) for owner in "aab"] == [1, 1, 2]
+        assert [m.run("model/flush", "a", 1, 1, *delta) for _ in range(2)] == [1, 0]
+        for call in (lambda: m.run("model/flush", "a", 2, 1, *full), lambda: leave("a", 2, full)):
+            with pytest.raises(FieldFull):
+                call()
+        assert m.run("model/close", "a") == 0
+        assert m.run("model/adopt", "a") is None
+        assert [leave("a", 2), leave("a", 2), leave("b", 3), leave("b", 3)] == [0, 0, 1, 1]
+        assert m.run("model/hold", "c") == 1
+        for call in (lambda: m.run("model/flush", "c", 4, 1, *delta), lambda: leave("c", 4)):
+            with pytest.raises(Closing):
+                call()
+        assert m.run("model/abandon", "b") == 0
+        assert m.run("model/flush", "c", 5, 1, *delta) == 1
+        assert m.run("model/abandon", "c") == 1
+        assert [m.run("model/adopt", owner) for owner in "dde"] == ["1", "1", None]
+        assert m.run(*read_words(layout))[0] == ["4"]
+        assert [m.run("model/close", owner) for owner in "edd"] == [0, 1, 0]
+        assert m.run(*read_words(layout))[0] == [None]
+        assert m.run("model/abandon", "c") == 0
+
+
 PATHS: list[Callable[[Machine], None]] = [
-    lifetime, simple_queue, exchange, nodes, results, lost, slices
+    lifetime, simple_queue, exchange, nodes, results, lost, slices, rules, folding,
+    records,
 ]  # fmt: skip
 
 

@@ -53,11 +53,12 @@ if #overdue > 0 then
   for i = #overdue, 1, -1 do
     local id = overdue[i]
     redis.call('ZREM', claimed, id)
-    local put_at = owners[i] and redis.call('ZSCORE', published, id)
-    if put_at then
-      redis.call('HSET', KEYS[3], id, late_mark(put_at, owners[i]))
-    end
+    redis.call('HDEL', KEYS[3], id)
     if not fail(id, most) then
+      if owners[i] then
+        local put_at = redis.call('ZSCORE', published, id) or ''
+        redis.call('HSET', KEYS[3], id, late_mark(put_at, owners[i]))
+      end
       ready(id, true)
     end
   end

@@ -1,6 +1,7 @@
 --[[ job/recover: give back a slice of what `owner` holds, to the front, marked redelivered.
-A job that has failed before goes behind those that have not, and which of several such goes first
-changes every time: one that kills its worker does not for ever take the same ones along.
+Those that have failed before go behind the others, and every other time the youngest first: where
+one of them kills its worker, once the older ones are done before and once the younger ones. Where
+there are several such, chance must help: from the fifth time on the order is any.
 The owner may still finish what nobody has claimed since, where it was taken for dead ('cancel').
 KEYS    1 claimed ZSET   2 owners HASH   3 cancelled HASH   4 published ZSET   5 wake ZSET
         6 priorities HASH   7 stalled SET   8 reasons HASH   9 config HASH   10 items HASH
@@ -35,38 +36,41 @@ for i = 1, #scan[2], 2 do
       redis.call('HDEL', KEYS[2], id)
     elseif not kept[id] and (not before or tonumber(since) <= before) then
       local put_at = redis.call('ZSCORE', published, id)
-      local failures = tonumber(redis.call('HGET', cancelled, id) or 0)
+      local failures = counts and tonumber(redis.call('HGET', cancelled, id) or 0) or 0
       found[#found + 1] = {
         id = id, held_by = held_by, put_at = put_at, at = tonumber(put_at or 0), place = i,
-        suspect = counts and failures > 1 and redis.sha1hex(failures .. id) or '',
+        failures = failures, chance = failures > 3 and redis.sha1hex(failures .. id) or '',
       }
     end
   elseif string.sub(held_by, 1, 5) == 'late:' and redis.call('HEXISTS', KEYS[10], id) == 0 then
     redis.call('HDEL', KEYS[2], id)
   end
 end
--- The youngest first, each later one in front of it: the oldest ends up in front.
-table.sort(found, function(a, b)
-  if a.suspect ~= b.suspect then
-    return a.suspect > b.suspect
+-- The one to be first comes last, each in front of the one before.
+table.sort(found, function(b, a)
+  if a.failures ~= b.failures then
+    return a.failures < b.failures
+  end
+  if a.chance ~= b.chance then
+    return a.chance < b.chance
+  end
+  if a.failures % 2 == 1 then
+    a, b = b, a
   end
   if a.at ~= b.at then
-    return a.at > b.at
+    return a.at < b.at
   end
-  return a.place > b.place
+  return a.place < b.place
 end)
 local limit = counts and most_deliveries(ARGV[4])
 for _, job in ipairs(found) do
   redis.call('ZREM', claimed, job.id)
-  if counts and job.put_at then
-    redis.call('HSET', KEYS[2], job.id, late_mark(job.put_at, job.held_by))
-  else
-    redis.call('HDEL', KEYS[2], job.id)
-  end
+  redis.call('HDEL', KEYS[2], job.id)
   if not counts then
     redis.call('HSETNX', cancelled, job.id, 0)
-  end
-  if not (counts and fail(job.id, limit)) then
+    ready(job.id, true)
+  elseif not fail(job.id, limit) then
+    redis.call('HSET', KEYS[2], job.id, late_mark(job.put_at or '', job.held_by))
     ready(job.id, true)
   end
 end

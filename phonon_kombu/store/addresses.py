@@ -103,6 +103,17 @@ def pool_of_url(url: str) -> redis.ConnectionPool:
         raise ConfigurationError(f"a URL that makes no sense: {error}") from None
 
 
+def pool_of_options(**options: Any) -> redis.ConnectionPool:
+    """A pool for the server that the arguments of ``redis.Redis`` name.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that it does not know.
+    """
+    try:
+        return pool_of_client(redis.Redis(**options))
+    except TypeError as error:
+        raise ConfigurationError(f"an option that redis.Redis does not know: {error}") from None
+
+
 def _is_database(path: str) -> bool:
     return not path or (path.isascii() and path.isdigit())
 
@@ -117,6 +128,6 @@ def _option(name: str, value: str) -> tuple[str, str]:
 
 
 def _embedded_pool(directory: str) -> redis.ConnectionPool:
-    from ..store.embedded import acquire
+    from .embedded import acquire
 
     return pool_of_client(redis.Redis(**acquire(directory or None).client_options()))
