@@ -24,6 +24,12 @@ class Stats:
     finishes: int
     #: Age of the oldest job that is not stalled, seconds; None if there is none.
     oldest_seconds: float | None
+    #: Whether the feed is paused: nobody claims from it.
+    paused: bool = False
+    #: Jobs that were dropped or rejected and are on their way to the dead-letter exchange.
+    dead: int = 0
+    #: Puts that were left out because another job had their deduplication id.
+    duplicates: int = 0
 
 
 class Inspection(Base):
@@ -31,11 +37,11 @@ class Inspection(Base):
 
     def stats(self) -> Stats:
         """Counts of this moment; costs the same however many jobs there are."""
-        ready, scheduled, claimed, stalled, publishes, finishes, oldest_ms, _ = self._link.run(
-            self._script("job/stats"), ()
-        )
+        found = self._link.run(self._script("job/stats"), ())
+        ready, scheduled, claimed, stalled, publishes, finishes, oldest_ms, _, paused = found[:9]
         oldest = oldest_ms / 1000 if oldest_ms >= 0 else None
-        return Stats(ready, scheduled, claimed, stalled, publishes, finishes, oldest)
+        counts = (ready, scheduled, claimed, stalled, publishes, finishes)
+        return Stats(*counts, oldest, bool(paused), *found[9:])
 
     def get_ids(self, state: str | None = None) -> list[str]:
         """Ids of all jobs, or of those in `state`, oldest first; stalled ones come last.

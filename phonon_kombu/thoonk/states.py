@@ -64,21 +64,34 @@ LATE = (
     "gone if it was taken from this owner, who was taken for dead, and nobody has claimed it since"
 )
 
+_LIMITED = "gone if it is the oldest of a queue that is longer than its `max_length`"
+
+
 GRID = {
     "put": Operation(
         "job/put",
         "add a job",
         {
-            ABSENT: Cell((READY, SCHEDULED), ("UNBOUND",), "scheduled with a delay"),
-            **{state: _taken(state, "UNBOUND") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            ABSENT: Cell(
+                (READY, SCHEDULED, ABSENT),
+                ("UNBOUND", "FULL"),
+                "scheduled with a delay; none if another job has its deduplication id, or the "
+                "queue is full",
+            ),
+            READY: Cell(
+                (READY, ABSENT),
+                ("EXISTS", "UNBOUND", "FULL"),
+                f"{_taken(READY).when}; {_LIMITED}",
+            ),
+            **{state: _taken(state, "UNBOUND", "FULL") for state in (SCHEDULED, CLAIMED, STALLED)},
         },
     ),
     "append": Operation(
         "job/append",
         "add a job behind all others of level 0",
         {
-            ABSENT: Cell((READY,)),
-            **{state: _taken(state) for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            ABSENT: Cell((READY,), ("RULED",), "refused if the queue has rules"),
+            **{state: _taken(state, "RULED") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
         },
     ),
     "claim": Operation(
@@ -86,12 +99,15 @@ GRID = {
         "take the first ready jobs",
         _row(
             ready=Cell(
-                (CLAIMED, READY, ABSENT), (), "ready while others come first; gone if expired"
+                (CLAIMED, READY, ABSENT),
+                (),
+                "ready while others come first or the queue is paused; gone if expired",
             ),
             scheduled=Cell(
                 (SCHEDULED, READY, CLAIMED, ABSENT),
                 (),
-                "if due it is ready, and may be claimed at once; gone if expired by then",
+                "if due it is ready, and may be claimed at once; gone if expired by then; left "
+                "alone while the queue is paused",
             ),
         ),
     ),
@@ -102,6 +118,11 @@ GRID = {
             ready=Cell((READY, ABSENT), (), LATE),
             claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it"),
         ),
+    ),
+    "reject": Operation(
+        "job/reject",
+        "these jobs are not wanted",
+        _row(claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it")),
     ),
     "resolve": Operation(
         "job/resolve",
@@ -189,6 +210,8 @@ GRID = {
     "census": Operation("job/census", "compare the lists with what is ready", _row()),
     "scan": Operation("job/scan", "list all jobs with their states", _row()),
     "touch": Operation("job/touch", "keep a queue with a lifetime alive", _row()),
+    "pause": Operation("job/pause", "let nobody claim", _row()),
+    "resume": Operation("job/resume", "let jobs be claimed again", _row()),
     "stats": Operation("job/stats", "count the jobs in each state", _row()),
 }
 

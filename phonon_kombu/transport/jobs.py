@@ -17,9 +17,11 @@ from ..store.keys import QueueKeys, queue_keys
 from ..store.scripts import load
 from . import codec, orphans
 from .connections import Connections
+from .deadletters import Letters
 from .message import Message
 from .outbox import SLICE, Outbox, keeper
 from .waiter import Waiter
+from .wishes import settle
 
 logger = logging.getLogger("phonon_kombu.transport")
 
@@ -47,6 +49,7 @@ class Jobs(Connections):
         self._touched_at = 0.0
         super().__init__(*args, **kwargs)
         self.owner = new_owner(self.server_identity)
+        self.letters = Letters(self)
         self.waiter = Waiter(self, float(self.polling_interval or self.POLLING_INTERVAL_SECONDS))
         #: Whether earlier queues go before later ones, instead of taking turns.
         self.strict = self.queue_order_strategy != "round_robin"
@@ -112,6 +115,7 @@ class Jobs(Connections):
             )
             self.stall(queue, job_id, str(error))
             return None
+        settle(payload, job_id)
         properties = payload["properties"]
         properties["delivery_tag"] = next(self._delivery_tags)
         if failures is not None:
@@ -191,6 +195,13 @@ class Jobs(Connections):
             if not self._closing:
                 raise
 
+    def reject(self, queue: str, job_id: bytes) -> None:
+        """A job is not wanted: it goes to the dead-letter exchange of its queue, or nowhere."""
+        script = load("job/reject").prepare(self.keys(queue))
+        _, lettered = self.link.run(script, (self.owner, job_id))
+        if lettered:
+            self.letters.forward_now(queue)
+
     def recover_lost(self) -> None:
         """After a broken conversation: give back what was claimed without our knowing."""
         if not self.claims_lost:
@@ -269,10 +280,15 @@ class Jobs(Connections):
     # At intervals, from the keeper's thread ------------------------------------------------
 
     def chores(self) -> float | None:
-        """Keep queues with a lifetime alive while they have a consumer.
+        """Wake somebody for what is due, keep queues alive that have a lifetime and a consumer,
+        see to dead letters.
 
-        Returns the seconds until this is to be done again, None if it is not.
+        Returns the seconds until something is to be done again, None if nothing is.
         """
+        waits = (self.waiter.announce_due(), self._touch(), self.letters.chores())
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _touch(self) -> float | None:
         lifetimes = {q: self._expires[q] for q in self.active_queues if q in self._expires}
         if not lifetimes:
             return None

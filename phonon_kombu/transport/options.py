@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from ..errors import ConfigurationError
+from . import confirms
 
 logger = logging.getLogger("phonon_kombu.transport")
 
@@ -22,6 +23,10 @@ OURS = (
     "heartbeat_interval",
     "max_deliveries",
     "claim_timeout",
+    "delayed_delivery",
+    "confirm_publish",
+    "confirm_replicas",
+    "confirm_timeout_ms",
 )
 
 #: Options that kombu's Connection and Celery read themselves, or that stock's transport reads
@@ -35,7 +40,6 @@ ELSEWHERE = frozenset(
         "errback",
         "connect_retries_timeout",
         "connect_timeout",
-        "confirm_publish",
         "read_timeout",
         "write_timeout",
         "login_method",
@@ -108,6 +112,12 @@ def check(given: Mapping[str, Any], known: Iterable[str]) -> None:
             "transport option heartbeat_interval must be at most half of node_ttl: one late beat "
             "is no death"
         )
+    delayed = given.get("delayed_delivery", True)
+    if not isinstance(delayed, bool):
+        raise ConfigurationError(
+            f"transport option delayed_delivery={delayed!r}: it must be True or False"
+        )
+    confirms.check_options(given)
     interval = given.get("polling_interval")
     if interval is not None and not (isinstance(interval, int | float) and interval > 0):
         raise ConfigurationError(

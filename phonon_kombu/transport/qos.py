@@ -43,16 +43,17 @@ class QoS(virtual.QoS):
             self.channel.outbox.add(message.job)
 
     def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
-        if not requeue:
-            self.ack(delivery_tag)
-            return
         message = self._delivered.pop(delivery_tag, None)
-        if message is not None and message.job is not None:
-            try:
+        if message is None or message.job is None:
+            return
+        try:
+            if requeue:
                 self.channel.give_back([message.job], mode=b"cancel")
-            except BaseException:
-                self._delivered[delivery_tag] = message
-                raise
+            else:
+                self.channel.reject(*message.job)
+        except BaseException:
+            self._delivered[delivery_tag] = message
+            raise
 
     def restore_unacked(self) -> list[Any]:
         """Give all unacknowledged messages back, in front and in order, as redelivered."""

@@ -127,6 +127,12 @@ def refuse(self, tag: str, requeue_times: int) -> str:
     return "accepted at last"
 
 
+def spurn(self, tag: str) -> None:
+    """Reject the message for good."""
+    note(tag, "start", self)
+    raise Reject("never", requeue=False)
+
+
 def ignored(self, tag: str) -> None:
     note(tag, "start", self)
     raise Ignore()
@@ -175,6 +181,7 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "overtime_soft": (overtime, {"bind": True, "soft_time_limit": 1}),
     "overtime_hard": (overtime, {"bind": True, "time_limit": 1}),
     "refuse": (refuse, {"bind": True, "acks_late": True}),
+    "spurn": (spurn, {"bind": True, "acks_late": True}),
     "ignored": (ignored, {"bind": True}),
     "die": (die, {"bind": True, "acks_late": True, "reject_on_worker_lost": True}),
     "burn_late": (burn, {"bind": True, "acks_late": True}),

@@ -47,10 +47,21 @@ case("resolve", "ready, taken from A", lambda m: m.resolve("x", "A"), "absent", 
      lambda c: c.haunt("x").gone("x").drop("x", "owners").count("finishes"), "late")
 case("resolve", "ready, taken from A", lambda m: m.resolve("x", "B"), "NOTCLAIMED",
      about="late, as B")
+case("reject", CLAIMED, lambda m: m.reject("A", "nobody", "c", "x", "x", "r", "s", "t"), "absent",
+     [1, 1], lambda c: _done(c).bury("rejected", "x"), "among others", dead_exchange="dlx")
+case("reject", "claimed by another", lambda m: m.reject("A", "x"), "same", [0, 1], about="as A",
+     dead_exchange="dlx")
 case("finish", "claimed by another", lambda m: m.finish("", "x"), "absent", 1, _done, "as anybody")
 
 for owner in ("A", ""):
     strange = STRANGE if owner else UNHELD
+    case("reject", CLAIMED, lambda m, o=owner: m.reject(o, "x"), "absent", [1, 0], _done,
+         f"as {owner or 'anybody'}")
+    case("reject", CLAIMED, lambda m, o=owner: m.reject(o, "x"), "absent", [1, 1],
+         lambda c: _done(c).bury("rejected", "x"), f"as {owner or 'anybody'}, to an exchange",
+         dead_exchange="")
+    case("reject", UNHELD, lambda m, o=owner: m.reject(o, "x"), "same", [0, 0],
+         about=f"as {owner or 'anybody'}")
     case("resolve", CLAIMED, lambda m, o=owner: m.resolve("x", o), "absent", "x", _done,
          f"as {owner or 'anybody'}")
     case("resolve", strange, lambda m, o=owner: m.resolve("x", o),
@@ -169,3 +180,10 @@ case("census", tuple(SEEDS), lambda m: m.run("job/census")[1] >= 0, "same", True
 case("scan", tuple(SEEDS), lambda m: m.run("job/scan", 0)[0], "same", "0")
 case("touch", tuple(SEEDS), lambda m: m.touch(), "same", 0)
 case("stats", tuple(SEEDS), lambda m: m.stats()[7], "same", 1)
+
+case("pause", tuple(SEEDS), lambda m: m.pause(), "same", 1,
+     lambda c: c.set("config", "paused", "1"))
+case("pause", tuple(SEEDS), lambda m: m.pause(), "same", 0, about="again", paused="1")
+case("resume", tuple(SEEDS), lambda m: m.resume(), "same", 1,
+     lambda c: c.drop("paused", "config").wake(), paused="1")
+case("resume", tuple(SEEDS), lambda m: m.resume(), "same", 0, lambda c: c.wake(), "not paused")

@@ -53,6 +53,77 @@ case("put", THERE, lambda m: m.put("x", "item of c", other_id="c"), "same", "c",
 case("put", THERE, lambda m: m.put("x", "another item", other_id="c"), "EXISTS",
      about="other id taken too")
 case("put", (*ABSENT, *THERE), lambda m: m.put("x", binding="b"), "UNBOUND", about="unbound", a="1")
+case("put", (*ABSENT, *THERE), lambda m: m.put("x", "another item", other_id="y"), "FULL",
+     about="queue full", max_length=1, overflow="reject-publish")
+case("put", THERE, lambda m: m.put("x"), "same", "x", about="again, queue full", max_length=1,
+     overflow="reject-publish")
+case("put", "absent", lambda m: m.put("x"), "ready", "x", lambda c: _put(c).back("x").wake(),
+     "not full yet", max_length=2, overflow="reject-publish")
+case("put", "absent", lambda m: m.put("x", delay_ms=HOUR_MS), "scheduled", "x",
+     lambda c: _put(c).set("scheduled", "x", c.now + HOUR_MS).wake(), "later, queue full",
+     max_length=1, overflow="reject-publish")
+
+
+def _r_dropped(c: Change) -> Change:
+    return c.take("t", 9).haunt("t", -1).take("r", 5).gone("r")
+
+
+case("put", ("absent", "finished"), lambda m: m.put("x"), "ready", "x",
+     lambda c: _r_dropped(_put(c).back("x").wake()), "drops the oldest", max_length=1)
+case("put", "absent", lambda m: m.put("x"), "ready", "x",
+     lambda c: _r_dropped(_put(c).back("x").wake()).bury("maxlen", "r"),
+     "drops the oldest to an exchange", max_length=1, dead_exchange="dlx")
+case("put", "absent", lambda m: m.put("x", level=9), "absent", "x",
+     lambda c: (_put(c).back("x", level=9).wake().take("t", 9).haunt("t", -1).take("x", 9)
+                .gone("x").bury("maxlen", "x")), "is the least urgent", max_length=1,
+     dead_exchange="dlx")
+case("put", ("ready", "ready, released"), lambda m: m.put("y", order="highest"), "absent", "y",
+     lambda c: _put(c, "y", "item of y").back("y").wake().take("x").gone("x"),
+     "of another, highest first", max_length=2)
+case("put", "ready, level 4", lambda m: m.put("y", level=3), "ready", "y",
+     lambda c: _r_dropped(_put(c, "y", "item of y", 3).back("y", level=3).wake()),
+     "of another", max_length=2)
+case("put", "absent", lambda m: m.put("x"), "ready", "x",
+     lambda c: _put(c).set("deadlines", "x", c.now + HOUR_MS).back("x").wake(), "message_ttl",
+     message_ttl=HOUR_MS)
+case("put", "absent", lambda m: m.put("x", ttl_ms=2 * HOUR_MS, delay_ms=HOUR_MS), "scheduled", "x",
+     lambda c: (_put(c).set("deadlines", "x", c.now + 2 * HOUR_MS)
+                .set("scheduled", "x", c.now + HOUR_MS).wake()), "own ttl is shorter",
+     message_ttl=3 * HOUR_MS)
+case("put", "absent", lambda m: m.put("x", ttl_ms=9 * HOUR_MS, delay_ms=HOUR_MS), "scheduled", "x",
+     lambda c: (_put(c).set("deadlines", "x", c.now + 4 * HOUR_MS)
+                .set("scheduled", "x", c.now + HOUR_MS).wake()), "message_ttl begins when due",
+     message_ttl=3 * HOUR_MS)
+
+
+def _unique(c: Change, holder: str = "jx", lasts_ms: int = 60_000) -> Change:
+    return c.set("unique", "d", holder).set("unique_ends", "d", c.now + lasts_ms)
+
+
+case("put", ABSENT, lambda m: m.put("x", dedup_id="d"), "ready", "x",
+     lambda c: _unique(_put(c).back("x").wake()), "unique")
+case("put", "absent", lambda m: m.put("x", dedup_id="d", dedup_ttl_ms=HOUR_MS), "ready", "x",
+     lambda c: _unique(_put(c).back("x").wake(), "tx", HOUR_MS), "unique for a time")
+case("put", "absent", lambda m: (m.put("y", dedup_id="d"), m.put("x", dedup_id="d"))[1], "absent",
+     ["y"], lambda c: (_unique(_put(c, "y", "item of y").back("y").wake(), "jy")
+                       .count("duplicates")), "duplicate")
+case("put", "absent",
+     lambda m: [m.put("y", dedup_id="d", dedup_ttl_ms=HOUR_MS), m.retract("y"),
+                m.put("x", dedup_id="d", dedup_ttl_ms=HOUR_MS)][2],
+     "absent", ["y"],
+     lambda c: (_unique(_put(c, "y", "item of y").back("y").wake(), "ty", HOUR_MS).gone("y")
+                .haunt("y").count("duplicates")), "duplicate of one that is gone")
+case("put", "absent",
+     lambda m: [m.put("y", dedup_id="d"), m.put("x", dedup_id="d", dedup_of="y")][1], "ready", "x",
+     lambda c: _unique(_put(_put(c, "y", "item of y").back("y")).back("x").wake()), "successor")
+case("put", "absent",
+     lambda m: [m.put("y", dedup_id="d"), m.retract("y"), m.put("x", dedup_id="d")][2], "ready",
+     "x", lambda c: (_unique(_put(_put(c, "y", "item of y").back("y").gone("y").haunt("y"))
+                             .back("x").wake())), "free again")
+case("put", seeds_in("claimed"),
+     lambda m: [m.put("y", dedup_id="d"), m.put("y", dedup_id="d")][1], "same", "y",
+     lambda c: _unique(_put(c, "y", "item of y").back("y").wake(), "jy"),
+     "of another, repeated: no duplicate")
 
 
 case("append", ("absent", "finished"), lambda m: m.append("x"), "ready", "x",
@@ -70,6 +141,7 @@ case("append", THERE, lambda m: m.append("x", "item of c", "c"), "same", "c",
      about="by its other id, again")
 case("append", THERE, lambda m: m.append("x", "another item", "c"), "EXISTS",
      about="other id taken too")
+case("append", (*ABSENT, *THERE), lambda m: m.append("x"), "RULED", about="has rules", rules="1")
 
 
 def _claimed(c: Change, level: int = 0, owner: str = "A") -> Change:
@@ -101,6 +173,10 @@ case("claim", READY, lambda m: m.claim("A", 0).jobs, "ready", [], lambda c: c.wa
 case("claim", "ready, expired", lambda m: m.claim("A").ids, "absent", ["r"],
      lambda c: (c.take("x").gone("x").take("r", 5).set("claimed", "r", c.now)
                 .set("owners", "r", "A").wake()))
+case("claim", "ready, expired", lambda m: m.claim("A").ids, "absent", ["r"],
+     lambda c: (c.take("x").gone("x").take("r", 5).set("claimed", "r", c.now)
+                .set("owners", "r", "A").wake().bury("expired", "x")), "to an exchange",
+     dead_exchange="dlx")
 case("claim", "ready, level 4", lambda m: m.claim("A", 9).ids, "claimed", ["x", "r"],
      lambda c: (_claimed(c, 4).take("r", 5).set("claimed", "r", c.now).set("owners", "r", "A")
                 .take("t", 9).haunt("t", -1)), "all: no wake is left")
@@ -126,6 +202,11 @@ case("claim", ("stalled", "retracted"), lambda m: m.claim("A").ids, "same", ["r"
      lambda c: _takes_r(c.take("x").haunt("x", -1)), "of another, past a ghost")
 case("claim", "stalled, level 4", lambda m: m.claim("A").ids, "same", ["r"],
      lambda c: _takes_r(c.take("x", 4).haunt("x", -1)), "of another, past a ghost")
+
+
+case("claim", (*seeds_in("absent", "ready", "scheduled", "claimed", "stalled"),),
+     lambda m: (m.claim("A", 9).jobs, m.client.exists(m.keys.wake)), "same", ([], 0),
+     about="of a paused queue", paused="1")
 
 
 def _rest_purged(c: Change) -> Change:
@@ -185,3 +266,8 @@ case("maintain", "claimed long ago", lambda m: m.maintain(max_deliveries=1), "st
      lambda c: (c.drop("x", "claimed", "owners", "published")
                 .stall("x", "max_deliveries: failed 1 times")),
      "claim_timeout, at the limit", claim_timeout=50 * HOUR_MS)
+case("maintain", ("ready, expired",), lambda m: m.maintain(), "absent", [0, 1, 0],
+     lambda c: c.haunt("x").gone("x").bury("expired", "x"), "to an exchange", dead_exchange="dlx")
+case("maintain", "scheduled, expired", lambda m: m.maintain(), "absent", [0, 1, 0],
+     lambda c: c.drop("x", "scheduled").gone("x").bury("expired", "x"), "to an exchange",
+     dead_exchange="dlx")

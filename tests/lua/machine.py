@@ -66,9 +66,17 @@ class Claimed:
 
 
 #: Parts that are times by id.
-TIMES = ("published", "claimed", "scheduled", "deadlines")
-HASHES = ("items", "cancelled", "owners", "reasons", "priorities", "ghosts", "config")
-COUNTERS = ("publishes", "finishes")
+TIMES = ("published", "claimed", "scheduled", "deadlines", "unique_ends")
+HASHES = (
+    "items", "cancelled", "owners", "reasons", "priorities", "ghosts", "config", "unique",
+)  # fmt: skip
+COUNTERS = ("publishes", "finishes", "duplicates")
+
+
+def letter(entry: bytes) -> tuple[str, float, str, str]:
+    """An entry of the dead list: reason, time, id, item."""
+    reason, at, length, rest = entry.decode().split(" ", 3)
+    return reason, float(at), rest[: int(length)], rest[int(length) :]
 
 
 def connect(server: RedisServer, **credentials: str) -> Link:
@@ -142,12 +150,13 @@ class Machine:
     def put(
         self, id: str, item: str | None = None, other_id: str = "", level: int = 0,
         front: bool = False, delay_ms: Any = "", ttl_ms: Any = "", binding: str = "",
-    ) -> str:  # fmt: skip
+        dedup_id: str = "", dedup_ttl_ms: Any = "", dedup_of: str = "", order: str = "",
+    ) -> str | list[str]:  # fmt: skip
         """job/put; the item is by default one that tells its id."""
         item = f"item of {id}" if item is None else item
-        reply: str = self.run(
+        reply: str | list[str] = self.run(
             "job/put", id, item, other_id, level, int(front), delay_ms, ttl_ms, binding,
-            ids=self.keys.levels[level],
+            dedup_id, dedup_ttl_ms, dedup_of, order, ids=self.keys.levels[level],
         )  # fmt: skip
         return reply
 
@@ -209,7 +218,11 @@ class Machine:
 
     def maintain(self, limit: int = 100, max_deliveries: Any = "") -> list[int]:
         """job/maintain: promoted, expired, timed out."""
-        return list(self.run("job/maintain", limit, max_deliveries))
+        return list(self.run("job/maintain", limit, max_deliveries))[:3]
+
+    def reject(self, owner: str, *ids: str) -> list[int]:
+        """job/reject: how many, whether they wait for the dead-letter exchange."""
+        return list(self.run("job/reject", owner, *ids))
 
     def purge(self, limit: int = 100) -> list[int]:
         """job/purge: how many were deleted, whether more wait."""
@@ -218,6 +231,14 @@ class Machine:
     def relist(self, *ids: str) -> int:
         """job/relist."""
         return int(self.run("job/relist", *ids))
+
+    def pause(self) -> int:
+        """job/pause."""
+        return int(self.run("job/pause"))
+
+    def resume(self) -> int:
+        """job/resume."""
+        return int(self.run("job/resume"))
 
     def touch(self) -> int:
         """job/touch."""
@@ -275,6 +296,8 @@ class Machine:
         for part in COUNTERS:
             names.append(part)
             pipe.get(getattr(self.keys, part))
+        names.append("dead")
+        pipe.lrange(self.keys.dead, 0, -1)
         names.append("stalled")
         pipe.smembers(self.keys.stalled)
         return {
@@ -285,6 +308,8 @@ class Machine:
 
 
 def _plain(name: str, value: Any) -> Any:
+    if name == "dead":
+        return [letter(entry) for entry in value]
     if name.startswith("ids"):
         return [entry.decode() for entry in value]
     if name in TIMES or name == "wake":

@@ -50,6 +50,7 @@ class Model:
         self.lists: list[list[str]] = [[] for _ in range(LEVELS)]
         self.publishes = self.finishes = 0
         self.claim_timeout_ms = 0.0
+        self.paused = False
 
     def in_state(self, *states: str) -> list[Job]:
         """All jobs in these states."""
@@ -110,6 +111,8 @@ class Model:
         self, owner: str, count: int, highest: bool, now: Around
     ) -> list[tuple[str, str, int | None]]:
         """The claimed: id, item, failures."""
+        if self.paused:
+            return []
         self._promote(now.low)
         taken = []
         for ready in reversed(self.lists) if highest else self.lists:

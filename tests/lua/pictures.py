@@ -143,6 +143,12 @@ class Change:
             del ghosts[id]
         return self
 
+    def bury(self, reason: str, id: str, item: str | None = None) -> Change:
+        """Add a job to the dead list."""
+        entry = (reason, self.now, id, f"item of {id}" if item is None else item)
+        self.parts.setdefault("dead", []).append(entry)
+        return self
+
     def wake(self, there: bool = True) -> Change:
         """Set or clear the wake."""
         self.parts["wake"] = {"w": 0} if there else {}

@@ -62,8 +62,8 @@ class Walk(RuleBasedStateMachine):
         actual = live(self.seen)
         config = actual.pop("config", None)
         assert actual == self.model.picture()
-        assert bool(config) == bool(self.model.claim_timeout_ms)
-        ready = any(self.model.lists)
+        assert bool(config) == bool(self.model.claim_timeout_ms or self.model.paused)
+        ready = any(self.model.lists) and not self.model.paused
         assert not ready or "wake" in self.seen, "jobs are ready and nobody is woken"
         self.model.adopt(self.seen)
 
@@ -115,7 +115,9 @@ class Walk(RuleBasedStateMachine):
                 jobs += reply.jobs
         assert jobs == self.model.claim(owner, count, highest, now())
         due = [job.due for job in self.model.in_state("scheduled")]
-        if not reply.more:
+        if self.model.paused:
+            assert (reply.more, reply.due_in_ms) == (False, -1)
+        elif not reply.more:
             assert not any(self.model.lists)
             assert (now() + reply.due_in_ms == min(due)) if due else reply.due_in_ms == -1
         else:
@@ -192,7 +194,15 @@ class Walk(RuleBasedStateMachine):
         if hours:
             self.m.configure(claim_timeout=hours * HOUR_MS)
         else:
-            self.m.client.delete(self.m.keys.config)
+            self.m.client.hdel(self.m.keys.config, "claim_timeout")
+        self.compare()
+
+    @rule(paused=st.booleans())
+    def pause(self, paused: bool) -> None:
+        if self.model.paused or self.model.claim_timeout_ms or self.model.jobs:
+            reply = self.m.pause() if paused else self.m.resume()
+            assert reply == (self.model.paused != paused)
+            self.model.paused = paused
         self.compare()
 
     @rule(quarters=st.sampled_from((1, 3, 9)))

@@ -1,21 +1,27 @@
 --[[ job/maintain: a slice of the housekeeping that no claim does.
-Promotes what is due, drops what has expired, gives back claims that are older than the queue's
+Promotes what is due, drops what has expired (where there is a dead-letter exchange it waits for
+it), forgets deduplication ids that have ended, gives back claims that are older than the queue's
 `claim_timeout` where one is set (config, ms): the only rule that touches a living owner's job.
 KEYS    1 items HASH   2 claimed ZSET   3 owners HASH   4 cancelled HASH   5 scheduled ZSET
         6 published ZSET   7 wake ZSET   8 priorities HASH   9 deadlines ZSET   10 ghosts HASH
-        11 config HASH   12 stalled SET   13 reasons HASH
-        14+ levels LIST (all ten, level 0 first)
+        11 config HASH   12 stalled SET   13 dead LIST   14 unique HASH   15 unique_ends ZSET
+        16 reasons HASH   17+ levels LIST (all ten, level 0 first)
 ARGV    1 limit (jobs of each kind in this slice)   2 max_deliveries ('' no limit; see job/cancel)
-RETURNS promoted, expired, timed out   ERRORS none
+RETURNS promoted, expired, timed out, ms until a job is due or expires (-1: none does)
+ERRORS  none
 STATES  scheduled -> ready, claimed -> ready, stalled, ready -> absent   COST O(limit * log n) ]]
 --- @include now
 local items, cancelled, scheduled, published = KEYS[1], KEYS[4], KEYS[5], KEYS[6]
 local wake, priorities, deadlines = KEYS[7], KEYS[8], KEYS[9]
-local config, stalled, reasons, claimed = KEYS[11], KEYS[12], KEYS[13], KEYS[2]
-local levels = { unpack(KEYS, 14) }
+local config, stalled, reasons, claimed = KEYS[11], KEYS[12], KEYS[16], KEYS[2]
+local levels, taken, ends = { unpack(KEYS, 17) }, KEYS[14], KEYS[15]
+local rules = redis.call('HMGET', config, 'claim_timeout', 'dead_exchange')
+local dead, lettered = KEYS[13], rules[2]
 --- @include ready
 --- @include promote
 --- @include forget
+--- @include drop
+--- @include unique
 --- @include fail
 --- @include late
 local at, limit = now(), math.min(tonumber(ARGV[1]), 1000)
@@ -33,10 +39,11 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', at, 'LIMIT', 
   end
 end
 if #gone > 0 then
-  forget(gone)
+  drop(gone, lettered and redis.call('HMGET', items, unpack(gone)), 'expired', at)
 end
+sweep(at, limit)
 local overdue = {}
-local timeout = tonumber(redis.call('HGET', config, 'claim_timeout') or 0)
+local timeout = tonumber(rules[1] or 0)
 if timeout > 0 then
   overdue = redis.call('ZRANGEBYSCORE', claimed, '-inf', at - timeout, 'LIMIT', 0, limit)
 end
@@ -56,4 +63,11 @@ if #overdue > 0 then
     end
   end
 end
-return { promoted, #gone, #overdue }
+local soonest = -1
+for _, key in ipairs({ scheduled, deadlines }) do
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  if first and (soonest < 0 or first - at < soonest) then
+    soonest = math.max(0, first - at)
+  end
+end
+return { promoted, #gone, #overdue, soonest }
