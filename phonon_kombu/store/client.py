@@ -318,6 +318,9 @@ def limit_silence(connection: Any, seconds: float = SILENCE_SECONDS) -> None:
     if sock is not None and connection.socket_timeout is None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        if type(sock).__module__.startswith(("gevent", "eventlet")):
+            # Theirs do not block in the kernel, so that it cannot give up for them.
+            sock.settimeout(seconds)
 
 
 def load_scripts(link: Link, scripts: Sequence[Script]) -> None:
