@@ -48,6 +48,7 @@ setup(
     extras_require={
         "hiredis": ["hiredis>=3.0"],
         "embedded": EMBEDDED,
+        "cli": ["rich>=13"],
         "demo": ["rich>=13"],
         "test": TEST,
     },

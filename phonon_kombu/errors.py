@@ -13,10 +13,13 @@
     ├── EmbeddedServerError                     no private Redis could be started
     ├── JobError                                the job machine refuses an operation
     │   ├── Exists                              another job has this id
-    │   ├── NotFound                            no job has this id
+    │   ├── NotFound                            no job has this id, no queue this name
     │   ├── NotClaimed                          the job is not claimed (by the caller)
     │   ├── NotStalled                          the job is not stalled
-    │   └── Unbound                             the queue is not bound to the exchange (any more)
+    │   ├── Unbound                             the queue is not bound to the exchange (any more)
+    │   ├── QueueFull                           x-max-length reached, and it rejects publishes
+    │   └── Ruled                               the queue has rules that a plain put does not know
+    ├── NotConfirmed                            a publish was not confirmed in time
     ├── FieldError (also ValueError)            a field of a model refuses a value
     │   ├── FieldOverflow                       a number would leave what it can hold
     │   ├── FieldFull                           a list or a set would outgrow its bound
@@ -82,7 +85,7 @@ class Exists(JobError):
 
 
 class NotFound(JobError):
-    """No job with this id is in the queue."""
+    """No job with this id is in the queue, or there is no such queue."""
 
 
 class NotClaimed(JobError):
@@ -95,6 +98,22 @@ class NotStalled(JobError):
 
 class Unbound(JobError):
     """The queue is not bound to the exchange: the binding was deleted or has expired."""
+
+
+class QueueFull(JobError):
+    """The queue has as many ready messages as its ``x-max-length`` allows, and was declared with
+    ``x-overflow: reject-publish``: nothing was put."""
+
+
+class Ruled(JobError):
+    """The queue has rules: job/put must be used. Publishers do so by themselves."""
+
+
+class NotConfirmed(PhononError):
+    """A publish was not confirmed as `confirm_publish` asks, within `confirm_timeout_ms`.
+
+    The message may have been put. Publishing the same message again does not put it twice.
+    """
 
 
 class FieldError(PhononError, ValueError):
@@ -156,9 +175,11 @@ REFUSALS: dict[str, type[PhononError]] = {
     "NOTCLAIMED": NotClaimed,
     "NOTSTALLED": NotStalled,
     "UNBOUND": Unbound,
+    "QUEUEFULL": QueueFull,
+    "RULED": Ruled,
     "NOTHELD": NotHeld,
     "CLOSING": Closing,
     "OVERFLOW": FieldOverflow,
-    "FULL": FieldFull,
+    "FIELDFULL": FieldFull,
     "MISMATCH": FieldMismatch,
 }

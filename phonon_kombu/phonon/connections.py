@@ -27,6 +27,7 @@ from ..store import addresses
 from ..store.client import CONNECTION_ERRORS, Link, check_server, fork_epoch
 from ..store.keys import layout_key, queue_keys
 from . import heart
+from .node import node_id
 
 logger = logging.getLogger("phonon_kombu.phonon")
 
@@ -84,9 +85,12 @@ class Host:
             self._epoch, self._heart, self._lock = fork_epoch(), None, threading.Lock()
 
     def _make_heart(self) -> heart.Heart:
-        own = Link(partial(addresses.connection_of, self._pool), self._pool.release)
         return heart.Heart(
-            own, self.prefix, partial(queue_keys, prefix=self.prefix), self._settings
+            node_id(self.identity),
+            Link(partial(addresses.connection_of, self._pool), self._pool.release),
+            self.prefix,
+            partial(queue_keys, prefix=self.prefix),
+            self._settings,
         )
 
     def close(self, goodbye: bool = True) -> None:

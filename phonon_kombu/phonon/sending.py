@@ -43,7 +43,6 @@ class Sender:
         self._reset()
 
     def _reset(self) -> None:
-        self._owner = new_owner()
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._heap: list[tuple[float, int, str]] = []
         self._counter = itertools.count(1)
@@ -60,7 +59,7 @@ class Sender:
         host = (self._given or current()).host_of(name)
         with self._wake:
             if host not in self._records:
-                self._records[host] = Records(host, self._owner)
+                self._records[host] = Records(host, new_owner(host.identity))
             return self._records[host]
 
     def _is_held(self, name: str) -> bool:

@@ -36,6 +36,11 @@ ADDED_PARTS = {
     "priorities": "HASH id -> level, for jobs whose level is not 0",
     "deadlines": "ZSET of job ids by the time they expire, ms",
     "ghosts": "HASH id -> how many entries of the ids lists no longer stand for the job",
+    "dead": "LIST of jobs on their way to the dead-letter exchange, the oldest left",
+    "tokens": "counter of ms, until when the queue's rate limit is used up, ms",
+    "unique": "HASH deduplication id -> kind and id of the job that has it",
+    "unique_ends": "ZSET of deduplication ids by when they end or are to be looked at, ms",
+    "duplicates": "counter of puts that were left out as duplicates",
 }
 
 
@@ -204,6 +209,16 @@ def layout_key(prefix: str = "") -> bytes:
 def feeds_key(prefix: str = "") -> bytes:
     """Key of the SET with the names of all feeds (Thoonk's contract)."""
     return f"{prefix}feeds".encode()
+
+
+def lettered_key(prefix: str = "") -> bytes:
+    """Key of the SET with the names of all queues that have a dead-letter exchange."""
+    return f"{prefix}feeds.lettered".encode()
+
+
+def caretaker_key(prefix: str = "") -> bytes:
+    """Key of the lock of the process that looks after those queues."""
+    return f"{prefix}feeds.caretaker".encode()
 
 
 def finish_channel(feed: str, prefix: str = "") -> bytes:

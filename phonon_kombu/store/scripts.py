@@ -73,9 +73,11 @@ class Prepared:
     Packing once what never changes is what makes a call cheap: a claim names twenty keys.
     """
 
-    __slots__ = ("script", "keys", "_head", "_fixed")
+    __slots__ = ("script", "keys", "note", "_head", "_fixed")
 
     def __init__(self, script: Script, keys: list[bytes]) -> None:
+        #: What its maker wants to remember.
+        self.note: Any = None
         self.script = script
         self.keys = keys
         fixed: list[bytes] = [b"EVALSHA", script.sha.encode(), b"%d" % len(keys), *keys]

@@ -34,6 +34,8 @@ class Job(Claims, Results, Upkeep):
         priority: int | str | None = None,
         delay_seconds: float | None = None,
         ttl_seconds: float | None = None,
+        dedup_id: str | None = None,
+        dedup_ttl_seconds: float | None = None,
     ) -> str:
         """Add a job at the end of its level.
 
@@ -45,8 +47,13 @@ class Job(Claims, Results, Upkeep):
                 in Thoonk.py) puts it before all others of level 0.
             delay_seconds: the job is scheduled and becomes ready after so long.
             ttl_seconds: a job that is not claimed within so long is dropped.
+            dedup_id: there is one job of this name at a time; another one is left out.
+            dedup_ttl_seconds: for how long it is, whatever becomes of the job; None: for as long
+                as the job exists.
 
-        Returns the id. Raises :exc:`~phonon_kombu.errors.Exists` if another job has the id,
+        Returns the id; of a job that was left out, the id of the one that has its `dedup_id`.
+        Raises :exc:`~phonon_kombu.errors.Exists` if another job has the id,
+        :exc:`~phonon_kombu.errors.QueueFull`,
         :exc:`~phonon_kombu.errors.ConfigurationError` for a value that makes no sense,
         :exc:`~phonon_kombu.errors.ItemTooLarge`, :exc:`~phonon_kombu.errors.OutOfMemory`.
         """
@@ -61,12 +68,15 @@ class Job(Claims, Results, Upkeep):
                 ident, self._in(item), b"", b"%d" % level, b"1" if front else b"",
                 milliseconds("delay_seconds", delay_seconds),
                 milliseconds("ttl_seconds", ttl_seconds, above=True), b"",
+                b"" if dedup_id is None else job_id(dedup_id),
+                milliseconds("dedup_ttl_seconds", dedup_ttl_seconds, above=True), b"", b"",
             ),
         )  # fmt: skip
         calls: list[Any] = [call]
         if id is not None:
             calls.insert(0, (b"UNLINK", self.keys.result(id)))
-        return text(self._link.send(calls, repeat=True)[-1])
+        reply = self._link.send(calls, repeat=True)[-1]
+        return text(reply[0] if isinstance(reply, list) else reply)
 
     # Ending a claim ------------------------------------------------------------------------
 
@@ -173,7 +183,7 @@ class Job(Claims, Results, Upkeep):
         """
         ident = job_id(id)
         self._link.run(
-            self._script("job/stall"), (ident, reason.encode("utf-8", "surrogateescape"))
+            self._script("job/stall"), (ident, reason.encode("utf-8", "surrogateescape"), b"")
         )
         self._hand.ids.discard(ident)
 
@@ -184,11 +194,14 @@ class Job(Claims, Results, Upkeep):
         """
         self._operate(self._script("job/retry"), (job_id(id),), True)
 
-    def retract(self, id: str) -> None:
-        """Delete a job, whatever state it is in.
+    def retract(self, id: str, *, waiting: bool = False) -> bool:
+        """Delete a job, whatever state it is in; with `waiting` only one that nobody holds.
 
-        Raises :exc:`~phonon_kombu.errors.NotFound`.
+        Returns whether it was deleted. Raises :exc:`~phonon_kombu.errors.NotFound`.
         """
         ident = job_id(id)
-        self._operate(self._script("job/retract"), (ident,), True)
-        self._hand.ids.discard(ident)
+        args = (ident, b"1" if waiting else b"")
+        deleted = self._operate(self._script("job/retract"), args, True)
+        if deleted:
+            self._hand.ids.discard(ident)
+        return deleted

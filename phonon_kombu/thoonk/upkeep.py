@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..errors import NotFound
 from .base import milliseconds, seconds
 from .inspection import Inspection
 
@@ -48,6 +49,34 @@ class Upkeep(Inspection):
         else:
             self._link.command(b"HDEL", self.keys.config, b"claim_timeout")
 
+    def pause(self) -> bool:
+        """Let nobody claim from this feed until :meth:`resume`, also no Celery worker.
+
+        What is claimed runs to its end, and puts go on. Returns whether it was not paused before.
+
+        Raises :exc:`~phonon_kombu.errors.NotFound` if the feed was deleted.
+        """
+        return self._switch("job/pause")
+
+    def resume(self) -> bool:
+        """Let jobs be claimed again; waiting workers begin at once.
+
+        Returns whether it was paused. Raises :exc:`~phonon_kombu.errors.NotFound` if the feed
+        was deleted.
+        """
+        return self._switch("job/resume")
+
+    def _switch(self, script: str) -> bool:
+        changed = self._link.run(self._script(script), ())
+        if changed < 0:
+            raise NotFound(f"there is no queue named {self.name!r}")
+        return bool(changed)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the feed is paused."""
+        return bool(self._link.command(b"HEXISTS", self.keys.config, b"paused"))
+
     def maintenance(self, grace_seconds: float = 1.0) -> Maintained:
         """Do the housekeeping that no claim does. Any process may, at any time; in slices.
 
@@ -65,7 +94,7 @@ class Upkeep(Inspection):
         promoted = expired = timed_out = 0
         counts = [SLICE]
         while max(counts) >= SLICE:
-            counts = self._link.run(self._script("job/maintain"), (b"%d" % SLICE,))
+            *counts, _ = self._link.run(self._script("job/maintain"), (b"%d" % SLICE, b""))
             promoted += counts[0]
             expired += counts[1]
             timed_out += counts[2]

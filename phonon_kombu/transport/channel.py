@@ -7,7 +7,8 @@ PUB/SUB, stays its own):
 basic_publish, _put, _put_fanout,       one script for a message and a queue, routes cached,
 create_publish_batch                    batches in one write (publish.py)
 basic_consume, basic_cancel             the waiter learns of the queue
-basic_get, basic_ack, QoS, Message      claims and finishes
+basic_get, basic_ack, basic_reject,     claims, finishes and stalls
+QoS, Message
 queue_declare, queue_delete, _size,     states of the job machine; a declared queue exists
 _new_queue, _has_queue, _purge
 queue_unbind, exchange_delete,          bindings with a version (routing.py)
@@ -20,6 +21,7 @@ close                                   needs no transport and no server
 from __future__ import annotations
 
 import logging
+import math
 import os
 import weakref
 from queue import Empty
@@ -33,9 +35,9 @@ from kombu.transport.base import to_rabbitmq_queue_arguments
 
 from ..errors import ConfigurationError
 from ..store.client import CONNECTION_ERRORS
-from ..store.keys import feeds_key
+from ..store.keys import feeds_key, lettered_key
 from ..store.scripts import load
-from . import codec, options
+from . import arguments, codec, options
 from .connections import Connections, SentinelConnections
 from .message import Message
 from .outbox import keeper
@@ -155,6 +157,13 @@ class Channel(Publishing):
         """Acknowledge a message, with `multiple` also all that were delivered before it."""
         self.qos.ack(delivery_tag, multiple)
 
+    def basic_reject(self, delivery_tag: Any, requeue: bool | str = False) -> None:
+        """Reject a message. With a text for `requeue` its job is stalled, and that is why."""
+        if isinstance(requeue, str):
+            self.qos.stall(delivery_tag, requeue)
+        else:
+            super().basic_reject(delivery_tag, requeue)
+
     def basic_recover(self, requeue: bool = False) -> Any:
         """Give all unacknowledged messages back."""
         if not requeue:
@@ -180,7 +189,11 @@ class Channel(Publishing):
     ) -> queue_declare_ok_t:
         """Declare `queue`, or with `passive` only see that it exists.
 
-        Raises ``kombu.exceptions.ChannelError`` (404) where a passive one does not.
+        Arguments make the queue's rules, in the place of earlier ones (:mod:`.arguments`). A
+        declaration that brings none leaves them.
+
+        Raises ``kombu.exceptions.ChannelError`` (404) where a passive one does not, and
+        :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that make no sense.
         """
         queue = queue or f"amq.gen-{codec.new_id()}"
         if not passive:
@@ -199,22 +212,32 @@ class Channel(Publishing):
     def _new_queue(self, queue: str, auto_delete: bool = False, **kwargs: Any) -> None:
         if auto_delete:
             self.auto_delete_queues.add(queue)
-        keys = self.keys(queue)
-        fields = [b"type", b"job"]
-        expires = _expires_ms(queue, kwargs.get("arguments"))
-        calls: list[Any] = []
-        if expires is None:
-            self._expires.pop(queue, None)
-            calls.append((b"HDEL", keys.config, b"expires"))
-        else:
-            self._expires[queue] = expires
-            fields += [b"expires", b"%d" % expires]
-        calls += [
-            (b"HSET", keys.config, *fields),
-            (b"SADD", feeds_key(self.global_keyprefix), queue.encode()),
-            (load("job/touch").prepare(keys), ()),
+        keys, prefix = self.keys(queue), self.global_keyprefix
+        rules = arguments.fields_of(queue, kwargs.get("arguments"))
+        calls: list[Any] = [
+            (b"HSET", keys.config, b"type", b"job"),
+            (b"SADD", feeds_key(prefix), queue.encode()),
         ]
-        self.link.send(calls, repeat=True)
+        if rules is not None:
+            # All or none: a declaration without rules, such as a publisher's, leaves them alone.
+            gone = [field for field in arguments.FIELDS if field not in rules]
+            calls += [
+                (b"HSET", keys.config, *(part for rule in rules.items() for part in rule)),
+                (b"HDEL", keys.config, *gone),
+            ]
+            if b"dead_exchange" in rules:
+                calls.append((b"SADD", lettered_key(prefix), queue.encode()))
+                self.letters.watch()
+            if b"rules" in rules:
+                self._ruled.add(queue)
+        if self.claim_timeout is not None and b"claim_timeout" not in (rules or {}):
+            timeout_ms = b"%d" % math.ceil(self.claim_timeout * 1000)
+            calls.append((b"HSET", keys.config, b"claim_timeout", timeout_ms))
+        *_, lifetime = self.link.send([*calls, (load("job/touch").prepare(keys), ())], repeat=True)
+        if lifetime:
+            self._expires[queue] = lifetime
+        else:
+            self._expires.pop(queue, None)
 
     def queue_delete(
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
@@ -231,6 +254,7 @@ class Channel(Publishing):
                 (load("job/stats").prepare(keys), ()),
                 (b"UNLINK", *keys.all),
                 (b"SREM", feeds_key(self.global_keyprefix), queue.encode()),
+                (b"SREM", lettered_key(self.global_keyprefix), queue.encode()),
             ),
             repeat=True,
         )
@@ -343,22 +367,6 @@ class Channel(Publishing):
             self._disconnect_pools()
         except Exception as error:
             logger.debug("closing a channel: %r", error)
-
-
-def _expires_ms(queue: str, arguments: Any) -> int | None:
-    """The lifetime in a queue's arguments, None if it has none."""
-    value = (arguments or {}).get("x-expires")
-    if value is None:
-        return None
-    try:
-        expires = int(value)
-    except (TypeError, ValueError):
-        expires = 0
-    if expires <= 0:
-        raise ConfigurationError(
-            f"queue {queue!r}: x-expires={value!r} must be a positive number of milliseconds"
-        )
-    return expires
 
 
 class SentinelChannel(SentinelConnections, Channel):

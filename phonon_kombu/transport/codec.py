@@ -48,8 +48,17 @@ def new_nonce() -> str:
     return f"{_getrandbits(48):012x}"
 
 
-def encode(message: dict[str, Any], exchange: str, routing_key: str, nonce: str = "") -> bytes:
+def encode(
+    message: dict[str, Any],
+    exchange: str,
+    routing_key: str,
+    nonce: str = "",
+    delayed: bool = False,
+) -> bytes:
     """The item for a message as kombu prepares it.
+
+    `delayed` notes that the wait that it asks for is seen to, so that its consumer does not wait
+    again.
 
     Raises :exc:`~phonon_kombu.errors.ItemTooLarge` above Redis's limit.
     """
@@ -67,6 +76,8 @@ def encode(message: dict[str, Any], exchange: str, routing_key: str, nonce: str 
     }
     if nonce:
         envelope["nonce"] = nonce
+    if delayed:
+        envelope["delayed"] = 1
     if exchange:
         envelope["exchange"] = exchange
         envelope["routing_key"] = routing_key

@@ -129,12 +129,13 @@ class Keeper:
             if idle > KEEPER_PATIENCE:
                 self.asleep = True
                 # An acknowledgement may have come in between, and its poke been spared.
-                if not self._waiting():
-                    self._wakeup.wait(chores)
+                poked = self._waiting() or self._wakeup.wait(chores)
                 self._wakeup.clear()
                 self.asleep = False
-                idle = 0
-            time.sleep(KEEPER_INTERVAL_SECONDS)
+                # After a chore it may sleep again at once.
+                idle = 0 if poked else KEEPER_PATIENCE
+                continue
+            time.sleep(min(KEEPER_INTERVAL_SECONDS, max(chores or 1.0, 0.001)))
 
     def _all(self) -> list[Any]:
         with self._lock:

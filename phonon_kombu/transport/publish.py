@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -11,19 +12,27 @@ from kombu import exceptions as kombu_errors
 from kombu.transport.virtual import base as virtual
 from kombu.utils.objects import cached_property
 
-from ..errors import PhononError, Unbound
+from ..errors import PhononError, Ruled, Unbound
 from ..store.client import CONNECTION_ERRORS
 from ..store.scripts import Prepared, load
-from . import codec
+from . import codec, confirms, wishes
 from .fanout import Fanout
 from .jobs import Jobs
 from .routing import Router, binding_field
 
+logger = logging.getLogger("phonon_kombu.transport")
+
 #: Ids of tasks that are longer than this are not used as job ids.
 LONGEST_ID = 255
 
+#: A message with this header is put into its queue stalled, for the reason that it gives.
+STALL = "x-stall"
+
 #: How often a message is routed anew when bindings change under it.
 REROUTES = 10
+
+#: Deduplication id, lifetime and predecessor of most messages.
+NOT_UNIQUE = (b"", b"", b"")
 
 #: What may end a batch.
 FLUSH_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, PhononError)
@@ -36,9 +45,19 @@ BatchPublishError: type[Exception] = getattr(
 class Publishing(Fanout, Jobs):
     """Part of :class:`~.channel.Channel`."""
 
+    delayed_delivery = True
+    confirm_publish: Any = False
+    confirm_replicas = 0
+    confirm_timeout_ms = confirms.TIMEOUT_MS
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._puts: dict[tuple[str, int], Prepared] = {}
+        #: Queues that are known to have rules: a plain put does not do there.
+        self._ruled: set[str] = set()
         super().__init__(*args, **kwargs)
+        self._confirm = confirms.make(
+            self.confirm_publish, self.confirm_replicas, self.confirm_timeout_ms
+        )
 
     @cached_property
     def router(self) -> Router:
@@ -54,8 +73,9 @@ class Publishing(Fanout, Jobs):
     ) -> Any:
         """Publish a prepared message.
 
-        Raises :exc:`~phonon_kombu.errors.ItemTooLarge`, :exc:`~phonon_kombu.errors.OutOfMemory`
-        and connection errors. A publish whose reply was lost may be repeated with the same
+        Raises :exc:`~phonon_kombu.errors.ItemTooLarge`, :exc:`~phonon_kombu.errors.OutOfMemory`,
+        :exc:`~phonon_kombu.errors.QueueFull`, :exc:`~phonon_kombu.errors.NotConfirmed` and
+        connection errors. A publish whose reply was lost may be repeated with the same
         message: it is put once.
         """
         if isinstance(message, str | bytes):  # as `celery amqp basic.publish` does
@@ -80,20 +100,58 @@ class Publishing(Fanout, Jobs):
         if batch is not None:
             batch.add(call)
         elif routing_key in self._expires:
-            self.link.send([call, *self.in_use(routing_key)], repeat=True)
+            self._send_puts([call, *self.in_use(routing_key)])
         else:
-            self.link.run(*call)
+            self._send_puts([call])
         # Now another publish of these properties is another message.
         del properties[codec.NONCE]
         return None
 
+    def _send_puts(self, calls: list[Any], raise_first: bool = True) -> list[Any]:
+        """Send puts and what goes along with them; returns when they are as safe as asked for."""
+        confirm = self._confirm
+        if confirm is None:
+            replies: list[Any] = self.link.send(calls, repeat=True, raise_first=False)
+        else:
+            *replies, confirmed = self.link.send(
+                [*calls, confirm.command], repeat=True, raise_first=False
+            )
+        again = self._obey(calls, replies)
+        if confirm is not None:
+            confirm.check(self.link.command(*confirm.command) if again else confirmed)
+        if raise_first:
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
+
+    def _obey(self, calls: list[Any], replies: list[Any]) -> bool:
+        """Put again, by the rules, where a queue has refused a plain put; whether there were any.
+
+        `replies` are then those of the second put.
+        """
+        refused = [i for i, reply in enumerate(replies) if isinstance(reply, Ruled)]
+        if refused:
+            puts = []
+            for i in refused:
+                queue = calls[i][0].note
+                self._ruled.add(queue)
+                rest = (b"0", b"0", b"", b"", b"", *NOT_UNIQUE, self.order)
+                puts.append((self._prepared_put(queue, 0), (*calls[i][1], *rest)))
+            second = self.link.send(puts, repeat=True, raise_first=False)
+            for i, reply in zip(refused, second, strict=True):
+                replies[i] = reply
+        for reply in replies:
+            if type(reply) is list:
+                logger.debug("Left out a duplicate of job %r", reply[0])
+        return bool(refused)
+
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         info = message["properties"].get("delivery_info") or {}
-        self.link.run(
-            *self._put_call(
-                queue, message, info.get("exchange", ""), info.get("routing_key", queue)
-            )
+        call = self._put_call(
+            queue, message, info.get("exchange", ""), info.get("routing_key", queue)
         )
+        self._send_puts([call])
 
     def _put_call(
         self,
@@ -108,10 +166,20 @@ class Publishing(Fanout, Jobs):
         # A task that has expired goes to a worker all the same: it marks the task as revoked, and
         # somebody may wait for that.
         ttl_ms = b"" if "task" in headers and headers.get("expires") else _ttl_ms(properties)
-        plain = not (level or ttl_ms or binding)
-        prepared = self._puts.get((queue, -1 if plain else level))
-        if prepared is None:
-            prepared = self._prepare_put(queue, level, plain)
+        stall = headers.get(STALL)
+        if stall is not None:
+            # Not part of the item: once it may run it is a message like any other.
+            headers = {name: value for name, value in headers.items() if name != STALL}
+            message = {**message, "headers": headers}
+        for name in wishes.OF_A_DELIVERY:
+            headers.pop(name, None)
+        delay_ms, delayed, only = 0, False, NOT_UNIQUE
+        if stall is None and (headers.get("eta") or "x-delay" in headers):
+            delay_ms, delayed = wishes.delay_ms(headers, self.delayed_delivery)
+        if "x-deduplication-id" in headers or "x-deduplication-id" in properties:
+            only = wishes.dedup(headers, properties)
+        plain = not (level or ttl_ms or binding or delay_ms or only[0] or queue in self._ruled)
+        prepared = self._prepared_put(queue, -1 if plain else level)
         task_id = headers.get("id") if "task" in headers else None
         tag = properties.get(codec.NONCE)
         if task_id and type(task_id) is str and len(task_id) <= LONGEST_ID:
@@ -119,28 +187,38 @@ class Publishing(Fanout, Jobs):
             # the properties, so that the same publish repeated is known by it.
             if tag is None:
                 tag = properties[codec.NONCE] = codec.new_nonce()
-            job_id, other_id = task_id.encode("utf-8", "replace"), f"{task_id}~{tag}".encode()
+            job_id, other_id = task_id.encode("utf-8", "replace"), f"{task_id}~".encode()
         else:
             if tag is None:
                 tag = properties[codec.NONCE] = codec.new_id()
             job_id, other_id, tag = tag.encode(), b"", ""
         via = exchange if exchange or routing_key != queue else ""
-        item = codec.encode(message, via, routing_key, tag)
+        item = codec.encode(message, via, routing_key, tag, delayed)
+        if stall is not None:
+            return load("job/shelve").prepare(self.keys(queue)), (
+                job_id, item, other_id, b"%d" % level, str(stall).encode("utf-8", "replace"),
+                binding,
+            )  # fmt: skip
         if plain:
             return prepared, (job_id, item, other_id)
         return prepared, (
-            job_id, item, other_id, b"%d" % level, b"0", b"", ttl_ms, binding,
+            job_id, item, other_id, b"%d" % level, b"0", b"%d" % delay_ms if delay_ms else b"",
+            ttl_ms, binding, *only, self.order,
         )  # fmt: skip
 
-    def _prepare_put(self, queue: str, level: int, plain: bool) -> Prepared:
-        keys = self.keys(queue)
-        if plain:
-            prepared = load("job/append").prepare(keys)
-        else:
-            prepared = load("job/put").prepare(keys, ids=keys.levels[level])
-        if len(self._puts) > 1000:
-            self._puts.clear()
-        self._puts[queue, -1 if plain else level] = prepared
+    def _prepared_put(self, queue: str, level: int) -> Prepared:
+        """job/put for a level of `queue`, or for -1 job/append."""
+        prepared = self._puts.get((queue, level))
+        if prepared is None:
+            keys = self.keys(queue)
+            if level < 0:
+                prepared = load("job/append").prepare(keys)
+            else:
+                prepared = load("job/put").prepare(keys, ids=keys.levels[level])
+            prepared.note = queue
+            if len(self._puts) > 1000:
+                self._puts.clear()
+            self._puts[queue, level] = prepared
         return prepared
 
     # Named exchanges -----------------------------------------------------------------------
@@ -157,8 +235,8 @@ class Publishing(Fanout, Jobs):
                 self._put_call(queue, message, exchange, routing_key, binding)
                 for queue, binding in routes
             ]
-            *replies, version = self.link.send(
-                [*calls, self.router.version_question(exchange)], repeat=True, raise_first=False
+            *replies, version = self._send_puts(
+                [*calls, self.router.version_question(exchange)], raise_first=False
             )
             gone = []
             for (queue, binding), reply in zip(routes, replies, strict=True):
@@ -281,23 +359,30 @@ class Batch:
         if calls or routed:
             exchanges = list(dict.fromkeys(entry.exchange for entry in routed))
             questions = [self.channel.router.version_question(e) for e in exchanges]
+            confirm = self.channel._confirm
+            waits = [confirm.command] if confirm is not None else []
             self.channel.link.post(
-                [*calls, *questions], partial(self._on_replies, len(calls), routed, exchanges)
+                [*calls, *questions, *waits], partial(self._on_replies, calls, routed, exchanges)
             )
 
     def _on_replies(
-        self, count: int, routed: list[Routed], exchanges: list[str], replies: list[Any]
+        self, calls: list[Any], routed: list[Routed], exchanges: list[str], replies: list[Any]
     ) -> None:
-        router = self.channel.router
+        channel, router, count = self.channel, self.channel.router, len(calls)
+        confirm = channel._confirm
+        confirmed = replies.pop() if confirm is not None else None
+        again = channel._obey(calls, replies)
         for reply in replies:
             if isinstance(reply, Exception) and not isinstance(reply, Unbound):
                 raise reply
+        if confirm is not None:
+            confirm.check(channel.link.command(*confirm.command) if again else confirmed)
         versions = dict(zip(exchanges, replies[count:], strict=True))
         changed = {e for e, version in versions.items() if not router.is_current(e, version)}
         for entry in routed:
             done = {q for i, q in entry.puts.items() if not isinstance(replies[i], Unbound)}
             if entry.exchange in changed or len(done) < len(entry.puts):
-                self.channel._publish_routed(*entry[:3], done)
+                channel._publish_routed(*entry[:3], done)
 
     def discard(self) -> None:
         """Forget what has not been sent."""

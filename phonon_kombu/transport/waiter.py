@@ -27,6 +27,8 @@ from redis.exceptions import NoScriptError
 
 from ..store.scripts import Prepared, load
 from .conversation import Conversation, Entry, Handler
+from .outbox import keeper
+from .returns import NEVER
 
 logger = logging.getLogger("phonon_kombu.transport")
 
@@ -66,6 +68,7 @@ class Waiter(Conversation):
         self._claims: dict[str, tuple[Prepared, Prepared]] = {}
         self._woken: dict[bytes, str] = {}
         self._due_at: float | None = None
+        self._announced: float | None = None
         self._due_queues: set[str] = set()
         self._looked_at = self._claimed_at = 0.0
         self._lingering = False
@@ -237,6 +240,26 @@ class Waiter(Conversation):
         self.waiting = True
         self.send([((b"BZPOPMIN", *self._woken, b"%.3f" % max(seconds, 0.001)), self._on_woken)])
 
+    def announce_due(self) -> float | None:
+        """From the keeper's thread: when jobs are due, leave a wake for whoever is idle.
+
+        Returns the seconds until the next one is due, None if that is not known.
+        """
+        due = self._due_at
+        if due is None or due == self._announced:
+            return None
+        left = due - monotonic()
+        if left > 0:
+            return left
+        self._announced = due
+        queues = [queue for queue in list(self._due_queues) if queue in self.channel.active_queues]
+        if queues:
+            self.channel.link.send(
+                [(b"ZADD", self.channel.keys(queue).wake, b"0", b"w") for queue in queues],
+                repeat=True,
+            )
+        return None
+
     def _look(self, queues: list[str]) -> None:
         self._looked_at = monotonic()
         parts = [
@@ -292,6 +315,8 @@ class Waiter(Conversation):
             self._due_queues.add(queue)
             if self._due_at is None or at < self._due_at:
                 self._due_at = at
+                # The server ends a wait up to 100 ms late, and we may be busy by then.
+                keeper.poke()
         else:
             self._due_queues.discard(queue)
         if len(reply) > 2:
@@ -375,4 +400,4 @@ class Waiter(Conversation):
         self.hang_up()
 
     def _release(self, entries: list[Entry]) -> None:
-        self.channel.give_back([(entry[0], entry[1]) for entry in entries], mode=b"release")
+        self.channel.give_back([(entry[0], entry[1], NEVER) for entry in entries], mode=b"release")

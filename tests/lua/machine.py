@@ -66,9 +66,17 @@ class Claimed:
 
 
 #: Parts that are times by id.
-TIMES = ("published", "claimed", "scheduled", "deadlines")
-HASHES = ("items", "cancelled", "owners", "reasons", "priorities", "ghosts", "config")
-COUNTERS = ("publishes", "finishes")
+TIMES = ("published", "claimed", "scheduled", "deadlines", "unique_ends")
+HASHES = (
+    "items", "cancelled", "owners", "reasons", "priorities", "ghosts", "config", "unique",
+)  # fmt: skip
+COUNTERS = ("publishes", "finishes", "duplicates")
+
+
+def letter(entry: bytes) -> tuple[str, float, str, str]:
+    """An entry of the dead list: reason, time, id, item."""
+    reason, at, length, rest = entry.decode().split(" ", 3)
+    return reason, float(at), rest[: int(length)], rest[int(length) :]
 
 
 def connect(server: RedisServer, **credentials: str) -> Link:
@@ -142,12 +150,13 @@ class Machine:
     def put(
         self, id: str, item: str | None = None, other_id: str = "", level: int = 0,
         front: bool = False, delay_ms: Any = "", ttl_ms: Any = "", binding: str = "",
-    ) -> str:  # fmt: skip
+        dedup_id: str = "", dedup_ttl_ms: Any = "", dedup_of: str = "", order: str = "",
+    ) -> str | list[str]:  # fmt: skip
         """job/put; the item is by default one that tells its id."""
         item = f"item of {id}" if item is None else item
-        reply: str = self.run(
+        reply: str | list[str] = self.run(
             "job/put", id, item, other_id, level, int(front), delay_ms, ttl_ms, binding,
-            ids=self.keys.levels[level],
+            dedup_id, dedup_ttl_ms, dedup_of, order, ids=self.keys.levels[level],
         )  # fmt: skip
         return reply
 
@@ -176,17 +185,40 @@ class Machine:
         """job/cancel."""
         return int(self.run("job/cancel", owner, mode, delay_ms, limit, *ids))
 
-    def stall(self, id: str, reason: str = "because") -> Any:
+    def shelve(
+        self, id: str, item: str | None = None, other_id: str = "", level: int = 0,
+        reason: str = "because", binding: str = "",
+    ) -> str:  # fmt: skip
+        """job/shelve; the item is by default one that tells its id."""
+        item = f"item of {id}" if item is None else item
+        reply: str = self.run("job/shelve", id, item, other_id, level, reason, binding)
+        return reply
+
+    def stall(self, id: str, reason: str = "because", owner: str = "") -> Any:
         """job/stall."""
-        return self.run("job/stall", id, reason)
+        return self.run("job/stall", id, reason, owner)
 
     def retry(self, id: str) -> Any:
         """job/retry."""
         return self.run("job/retry", id)
 
-    def retract(self, id: str) -> Any:
+    def retract(self, id: str, waiting: bool = False) -> Any:
         """job/retract."""
-        return self.run("job/retract", id)
+        return self.run("job/retract", id, "1" if waiting else "")
+
+    def lookup(self, *ids: str) -> list[tuple[str, str, str]]:
+        """job/lookup: id, state and head of each."""
+        _, *found = self.run("job/lookup", *ids)
+        return [(found[i], found[i + 1], found[i + 11]) for i in range(0, len(found), 12)]
+
+    def page(self, state: str, limit: int = 10, before: Any = "") -> list[str]:
+        """job/page: the ids of all slices."""
+        cursor, found = "", []
+        while True:
+            cursor, _, *values = self.run("job/page", state, cursor, limit, before)
+            found += values[::12]
+            if not cursor:
+                return found
 
     def resolve(self, id: str, owner: str = "A", result: str = "42", keep_ms: Any = "") -> Any:
         """job/resolve."""
@@ -195,18 +227,25 @@ class Machine:
             "job/resolve", id, owner, result, keep_ms, channel, result=self.keys.result(id)
         )
 
-    def recover(self, owner: str, mode: str = "restore", keep: tuple[str, ...] = ()) -> int:
+    def recover(
+        self, owner: str, mode: str = "restore", keep: tuple[str, ...] = (), limit: Any = "",
+        before_ms: Any = "",
+    ) -> int:  # fmt: skip
         """job/recover, all slices of it; returns how many were given back."""
         cursor, given = "0", 0
         while True:
-            cursor, count = self.run("job/recover", owner, cursor, mode, *keep)
+            cursor, count = self.run("job/recover", owner, cursor, mode, limit, before_ms, *keep)
             given += count
             if cursor == "0":
                 return given
 
-    def maintain(self, limit: int = 100) -> list[int]:
+    def maintain(self, limit: int = 100, max_deliveries: Any = "") -> list[int]:
         """job/maintain: promoted, expired, timed out."""
-        return list(self.run("job/maintain", limit))
+        return list(self.run("job/maintain", limit, max_deliveries))[:3]
+
+    def reject(self, owner: str, *ids: str) -> list[int]:
+        """job/reject: how many, whether they wait for the dead-letter exchange."""
+        return list(self.run("job/reject", owner, *ids))
 
     def purge(self, limit: int = 100) -> list[int]:
         """job/purge: how many were deleted, whether more wait."""
@@ -215,6 +254,14 @@ class Machine:
     def relist(self, *ids: str) -> int:
         """job/relist."""
         return int(self.run("job/relist", *ids))
+
+    def pause(self) -> int:
+        """job/pause."""
+        return int(self.run("job/pause"))
+
+    def resume(self) -> int:
+        """job/resume."""
+        return int(self.run("job/resume"))
 
     def touch(self) -> int:
         """job/touch."""
@@ -272,6 +319,8 @@ class Machine:
         for part in COUNTERS:
             names.append(part)
             pipe.get(getattr(self.keys, part))
+        names.append("dead")
+        pipe.lrange(self.keys.dead, 0, -1)
         names.append("stalled")
         pipe.smembers(self.keys.stalled)
         return {
@@ -282,6 +331,8 @@ class Machine:
 
 
 def _plain(name: str, value: Any) -> Any:
+    if name == "dead":
+        return [letter(entry) for entry in value]
     if name.startswith("ids"):
         return [entry.decode() for entry in value]
     if name in TIMES or name == "wake":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,13 @@ class Job:
     since: Time | None = None
     failures: int | None = None
     reason: str = ""
+    #: Who may still finish it, having been taken for dead.
+    late: str = ""
+
+
+def _rank_time(time: Time) -> float:
+    assert isinstance(time, float)
+    return time
 
 
 def _rank(job: Job, time: Time | None) -> tuple[Any, str]:
@@ -47,6 +55,15 @@ class Model:
         self.lists: list[list[str]] = [[] for _ in range(LEVELS)]
         self.publishes = self.finishes = 0
         self.claim_timeout_ms = 0.0
+        self.paused = False
+        #: Rules: how many may be ready (0: any number), whether what is dropped is kept.
+        self.max_length = 0
+        self.lettered = False
+        #: What was dropped: reason, time, id, item.
+        self.dead: list[tuple[str, Time, str, str]] = []
+        #: Deduplication id -> job, when it ends (None: with the job).
+        self.unique: dict[str, tuple[str, Time | None]] = {}
+        self.duplicates = 0
 
     def in_state(self, *states: str) -> list[Job]:
         """All jobs in these states."""
@@ -60,6 +77,7 @@ class Model:
         ready.insert(0 if front else len(ready), job.id)
 
     def _leave(self, job: Job) -> None:
+        job.late = ""
         if job.state == "ready":
             self.lists[job.level].remove(job.id)
         job.due, job.owner, job.since = None, "", None
@@ -67,6 +85,24 @@ class Model:
     def _delete(self, job: Job) -> None:
         self._leave(job)
         del self.jobs[job.id]
+
+    def _drop(self, job: Job, reason: str, now: Time) -> None:
+        if self.lettered:
+            self.dead.append((reason, now, job.id, job.item))
+        self._delete(job)
+
+    def _shorten(self, now: Around) -> None:
+        excess = sum(map(len, self.lists)) - self.max_length if self.max_length else 0
+        for ready in reversed(self.lists):
+            while ready and excess > 0:
+                self._drop(self.jobs[ready[0]], "maxlen", now)
+                excess -= 1
+
+    def _holder(self, name: str, now: Around) -> str | None:
+        """The job that has this deduplication id."""
+        job, end = self.unique.get(name, ("", None))
+        live = job in self.jobs if end is None else _rank_time(end) > now.high
+        return job if live else None
 
     def _stall(self, job: Job, reason: str) -> None:
         self._leave(job)
@@ -82,9 +118,16 @@ class Model:
 
     def put(
         self, id: str, item: str, other_id: str, level: int, front: bool, delay_ms: int,
-        ttl_ms: int, now: Around,
-    ) -> str:  # fmt: skip
-        """The id taken, or EXISTS."""
+        ttl_ms: int, now: Around, dedup_id: str = "", dedup_ttl_ms: int = 0,
+    ) -> str | list[str]:  # fmt: skip
+        """The id taken, EXISTS, or for a duplicate a list with the id of the job that stands."""
+        holder = self._holder(dedup_id, now) if dedup_id else None
+        if holder:
+            for wanted in (id, other_id):
+                if wanted in self.jobs and self.jobs[wanted].item == item:
+                    return wanted
+            self.duplicates += 1
+            return [holder]
         for wanted in (id, other_id):
             if not wanted:
                 break
@@ -97,6 +140,10 @@ class Model:
                     job.state, job.due = "scheduled", now + delay_ms
                 else:
                     self._ready(job, front)
+                if dedup_id:
+                    end = now + dedup_ttl_ms if dedup_ttl_ms else None
+                    self.unique[dedup_id] = (wanted, end)
+                self._shorten(now)
                 return wanted
             if job.item == item:
                 return wanted
@@ -106,13 +153,15 @@ class Model:
         self, owner: str, count: int, highest: bool, now: Around
     ) -> list[tuple[str, str, int | None]]:
         """The claimed: id, item, failures."""
+        if self.paused:
+            return []
         self._promote(now.low)
         taken = []
         for ready in reversed(self.lists) if highest else self.lists:
             while ready and len(taken) < count:
                 job = self.jobs[ready[0]]
                 if job.deadline is not None and _rank(job, job.deadline)[0] <= now.low:
-                    self._delete(job)
+                    self._drop(job, "expired", now)
                     continue
                 self._leave(job)
                 job.state, job.owner, job.since = "claimed", owner, now
@@ -126,10 +175,21 @@ class Model:
     def finish(self, owner: str, ids: tuple[str, ...]) -> int:
         """How many were finished."""
         held = self._held(owner, ids)
+        if owner:
+            jobs = [self.jobs[id] for id in dict.fromkeys(ids) if id in self.jobs]
+            held += [job for job in jobs if job.state == "ready" and job.late == owner]
         for job in held:
             self._delete(job)
         self.finishes += len(held)
         return len(held)
+
+    def reject(self, owner: str, ids: tuple[str, ...], now: Around) -> list[int]:
+        """How many were rejected, whether they are kept."""
+        held = self._held(owner, ids)
+        for job in held:
+            self._drop(job, "rejected", now)
+        self.finishes += len(held)
+        return [len(held), int(self.lettered)]
 
     def cancel(
         self, owner: str, ids: tuple[str, ...], mode: str, delay_ms: int, limit: int, now: Around
@@ -150,13 +210,30 @@ class Model:
                 self._ready(job, front=True)
         return len(held)
 
-    def recover(self, owner: str, mode: str, keep: tuple[str, ...], order: list[str]) -> int:
+    def recover(
+        self, owner: str, mode: str, keep: tuple[str, ...], limit: int, order: list[str]
+    ) -> int:
         """How many were given back. Of jobs put in the same millisecond, either may come first:
         `order` says which did."""
         held = [j for j in self._held(owner, tuple(self.jobs)) if j.id not in keep]
         places = {id: place for place, id in enumerate(order)}
-        held.sort(key=lambda j: (_rank(j, j.published)[0], places.get(j.id, -1)))
-        return self.cancel(owner, tuple(j.id for j in held), mode, 0, 0, Around(0, 0))
+
+        def order_of(job: Job) -> tuple[Any, ...]:
+            failures = (job.failures or 0) if mode == "cancel" else 0
+            chance = hashlib.sha1(f"{failures}{job.id}".encode()).hexdigest()
+            turn = -1 if failures % 2 else 1
+            age = _rank(job, job.published)[0]
+            return failures, chance if failures > 3 else "", turn * age, places.get(job.id, -1)
+
+        held.sort(key=order_of)
+        return self._take_back(owner, held, mode, limit, Around(0, 0))
+
+    def _take_back(self, owner: str, held: list[Job], mode: str, limit: int, now: Around) -> int:
+        owners = {job.id: job.owner for job in held}
+        done = self.cancel(owner, tuple(owners), mode, 0, limit, now)
+        for job in held:
+            job.late = owners[job.id] if mode == "cancel" and job.state == "ready" else ""
+        return done
 
     def stall(self, id: str, reason: str) -> str:
         """The id, or NOTFOUND."""
@@ -205,7 +282,7 @@ class Model:
             if job.state in ("claimed", "stalled"):
                 job.deadline = None
             else:
-                self._delete(job)
+                self._drop(job, "expired", now)
                 expired += 1
         late: list[Job] = []
         if self.claim_timeout_ms:
@@ -213,7 +290,7 @@ class Model:
             end = now.low - self.claim_timeout_ms
             late = [job for job in late if _rank(job, job.since)[0] <= end]
             late = sorted(late, key=lambda job: _rank(job, job.since))[:limit]
-            self.cancel("", tuple(job.id for job in late), "cancel", 0, 0, now)
+            self._take_back("", late, "cancel", 0, now)
         return [promoted, expired, len(late)]
 
     # Against the server --------------------------------------------------------------------
@@ -235,11 +312,18 @@ class Model:
             "deadlines": {job.id: job.deadline for job in jobs if job.deadline is not None},
             "publishes": self.publishes,
             "finishes": self.finishes,
+            "dead": self.dead,
+            "duplicates": self.duplicates,
         }
         return {name: value for name, value in parts.items() if value}
 
     def adopt(self, picture: Picture) -> None:
         """Take the times as the server wrote them."""
+        self.dead = list(picture.get("dead", ()))
+        ends = picture.get("unique_ends", {})
+        for name, (job_id, end) in self.unique.items():
+            if end is not None:  # swept: it has ended
+                self.unique[name] = (job_id, ends.get(name, 0.0))
         for job in self.jobs.values():
             job.published = picture["published"].get(job.id, 0.0) if job.state != "stalled" else 0.0
             job.due = picture.get("scheduled", {}).get(job.id)

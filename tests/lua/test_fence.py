@@ -23,7 +23,7 @@ from phonon_kombu.phonon.fields import (
 )
 from phonon_kombu.store import scripts
 from phonon_kombu.store.keys import ExchangeKeys, NodeKeys
-from phonon_kombu.thoonk.states import GRID
+from phonon_kombu.thoonk.states import GRID, STATES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, Case, play
 from tests.lua.machine import HOUR_MS, Machine, connect, encoded
@@ -44,6 +44,7 @@ def lifetime(m: Machine) -> None:
     with m.fence():
         m.put("x", level=3)
         m.put("y", delay_ms=1, ttl_ms=1, level=9)
+        m.shelve("z", level=2)
         assert m.touch() == HOUR_MS
 
 
@@ -76,13 +77,20 @@ def nodes(m: Machine) -> None:
         assert m.run("node/census", HOUR_MS) == [[], ["n", "7"], []]
         assert [m.run("node/bury", *args) for args in (("nobody", "", 0), ("n", "8", 0))] == [0, 0]
         assert m.run("node/bury", "n", "", HOUR_MS) == 0
-        assert m.run("node/bury", "n", "7", 0) == 1
+        dead_ms = m.run("node/bury", "n", "7", 0)
+        assert m.run("node/census", HOUR_MS) == [[], [], ["n", f"{dead_ms}"]]
         assert m.run("node/beat", "n", "", "", "") == [0, 1]
-        assert m.run("node/part", "n", held=m.keys.held("n")) == 1
+        assert m.run("node/part", "n", dead_ms - 1, held=m.keys.held("n")) == 0
+        assert m.run("node/part", "n", dead_ms, held=m.keys.held("n")) == 1
+        assert m.run("node/beat", "n", "8", "{}", "1") == [1, 0]
+        assert m.run("node/part", "n", dead_ms, held=m.keys.held("n")) == 0
+        assert m.run("node/part", "n", "", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "", "", "") == [0, 0]
         assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
         assert [m.run("lock/extend", who, HOUR_MS) for who in "ab"] == [1, 0]
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
+        assert [m.run("node/elect", who, HOUR_MS) for who in "aa"] == [0, 0]
+        assert 0 < m.run("node/elect", "b", HOUR_MS) <= HOUR_MS
 
 
 def results(m: Machine) -> None:
@@ -121,9 +129,31 @@ def slices(m: Machine) -> None:
         m.claim("A", 10, "highest")
         m.claim("B", 5)
         m.recover("A", "cancel")
+        m.finish("A", *m.picture()["items"])
         m.cancel("B", *m.picture()["owners"], delay_ms=5)
+        listed = [id for state in STATES if state != "absent" for id in m.page(state, 3)]
+        assert sorted(listed) == sorted(m.picture()["items"])
         m.purge(5)
         m.purge()
+
+
+def rules(m: Machine) -> None:
+    """A queue with all rules at once, of which each is used."""
+    m.configure(
+        message_ttl=HOUR_MS, max_length=2, dead_exchange="", rate_interval=1000, rate_burst=1,
+        expires=HOUR_MS, rules=1,
+    )  # fmt: skip
+    with m.fence():
+        for n in range(5):
+            m.put(f"x{n}", level=n, dedup_id=f"d{n}", dedup_ttl_ms=1 if n % 2 else "")
+        m.put("y", dedup_id="d0", front=True)
+        assert m.claim("A", 5).due_in_ms >= 0
+        m.reject("A", *m.picture()["owners"])
+    m.pass_time(2 * HOUR_MS)
+    with m.fence():
+        m.put("z", dedup_id="d")
+        m.maintain()
+        m.stats()
 
 
 def folding(m: Machine) -> None:
@@ -191,7 +221,8 @@ def records(m: Machine) -> None:
 
 
 PATHS: list[Callable[[Machine], None]] = [
-    lifetime, simple_queue, exchange, nodes, results, lost, slices, folding, records,
+    lifetime, simple_queue, exchange, nodes, results, lost, slices, rules, folding,
+    records,
 ]  # fmt: skip
 
 

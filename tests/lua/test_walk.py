@@ -60,10 +60,11 @@ class Walk(RuleBasedStateMachine):
         self.seen = self.m.picture()
         check(self.seen, self.m.stats())
         actual = live(self.seen)
-        config = actual.pop("config", None)
+        actual.pop("config", None)
+        actual.pop("unique", None)
+        actual.pop("unique_ends", None)
         assert actual == self.model.picture()
-        assert bool(config) == bool(self.model.claim_timeout_ms)
-        ready = any(self.model.lists)
+        ready = any(self.model.lists) and not self.model.paused
         assert not ready or "wake" in self.seen, "jobs are ready and nobody is woken"
         self.model.adopt(self.seen)
 
@@ -74,10 +75,11 @@ class Walk(RuleBasedStateMachine):
         return next(n for n, name in enumerate(LISTS) if id in self.seen.get(name, ()))
 
     @rule(id=IDS, item=st.sampled_from("IJ"), other_id=st.sampled_from(("", "", "y", "z")),
-          level=LEVELS, front=st.booleans(), delay_ms=DELAYS_MS, ttl_ms=TTLS_MS)  # fmt: skip
+          level=LEVELS, front=st.booleans(), delay_ms=DELAYS_MS, ttl_ms=TTLS_MS,
+          dedup_id=st.sampled_from(("", "", "", "u", "v")), dedup_ttl_ms=TTLS_MS)  # fmt: skip
     def put(
         self, id: str, item: str, other_id: str, level: int, front: bool, delay_ms: int,
-        ttl_ms: int,
+        ttl_ms: int, dedup_id: str, dedup_ttl_ms: int,
     ) -> None:  # fmt: skip
         # An id that is put again while an old entry of it stands takes the old entry's place
         # where it comes to it first; the walk keeps to where the two agree.
@@ -88,18 +90,22 @@ class Walk(RuleBasedStateMachine):
             other_id = ""
         elif self.haunted(other_id) is not None:
             front = False
-        plain = not (level or front or delay_ms or ttl_ms)
+        plain = not (level or front or delay_ms or ttl_ms or dedup_id or self.model.max_length)
+        reply: Any
         with self.m.now() as now:
             try:
                 if plain:
                     reply = self.m.append(id, item, other_id)
                 else:
                     reply = self.m.put(
-                        id, item, other_id, level, front, delay_ms or "", ttl_ms or ""
-                    )
+                        id, item, other_id, level, front, delay_ms or "", ttl_ms or "",
+                        dedup_id=dedup_id, dedup_ttl_ms=dedup_ttl_ms or "",
+                    )  # fmt: skip
             except JobError as error:
                 reply = type(error).__name__.upper()
-        assert reply == self.model.put(id, item, other_id, level, front, delay_ms, ttl_ms, now())
+        assert reply == self.model.put(
+            id, item, other_id, level, front, delay_ms, ttl_ms, now(), dedup_id, dedup_ttl_ms
+        )
         self.compare()
 
     @rule(owner=OWNERS, count=st.integers(0, 5), highest=st.booleans())
@@ -115,7 +121,9 @@ class Walk(RuleBasedStateMachine):
                 jobs += reply.jobs
         assert jobs == self.model.claim(owner, count, highest, now())
         due = [job.due for job in self.model.in_state("scheduled")]
-        if not reply.more:
+        if self.model.paused:
+            assert (reply.more, reply.due_in_ms) == (False, -1)
+        elif not reply.more:
             assert not any(self.model.lists)
             assert (now() + reply.due_in_ms == min(due)) if due else reply.due_in_ms == -1
         else:
@@ -137,6 +145,24 @@ class Walk(RuleBasedStateMachine):
                 owner, *ids, mode=mode, delay_ms=delay_ms or "", limit=limit or ""
             )
         assert reply == self.model.cancel(owner, ids, mode, delay_ms, limit, now())
+        self.compare()
+
+    @rule(owner=ANY_OWNER, ids=SOME_IDS)
+    def reject(self, owner: str, ids: tuple[str, ...]) -> None:
+        with self.m.now() as now:
+            reply = self.m.reject(owner, *ids)
+        assert reply == self.model.reject(owner, ids, now())
+        self.compare()
+
+    @rule(max_length=st.sampled_from((0, 0, 2, 4)), lettered=st.booleans())
+    def set_rules(self, max_length: int, lettered: bool) -> None:
+        self.model.max_length, self.model.lettered = max_length, lettered
+        fields = {"max_length": max_length, "rules": 1} if max_length else {}
+        if lettered:
+            fields["dead_exchange"] = ""
+        self.m.client.hdel(self.m.keys.config, "max_length", "rules", "dead_exchange")
+        if fields:
+            self.m.configure(**fields)
         self.compare()
 
     @rule(id=IDS)
@@ -161,12 +187,13 @@ class Walk(RuleBasedStateMachine):
         assert self._word(self.m.resolve, id, owner) == self.model.resolve(id, owner)
         self.compare()
 
-    @rule(owner=OWNERS, mode=st.sampled_from(("cancel", "restore")), keep=SOME_IDS)
-    def recover(self, owner: str, mode: str, keep: tuple[str, ...]) -> None:
-        reply = self.m.recover(owner, mode, keep)
+    @rule(owner=OWNERS, mode=st.sampled_from(("cancel", "cancel", "restore")), keep=SOME_IDS,
+          limit=st.sampled_from((0, 0, 4)))  # fmt: skip
+    def recover(self, owner: str, mode: str, keep: tuple[str, ...], limit: int) -> None:
+        reply = self.m.recover(owner, mode, keep, limit or "")
         picture = live(self.m.picture())
         order = [id for name in LISTS for id in reversed(picture.get(name, ()))]
-        assert reply == self.model.recover(owner, mode, keep, order)
+        assert reply == self.model.recover(owner, mode, keep, limit, order)
         self.compare()
 
     @rule(limit=st.integers(0, 6))
@@ -191,13 +218,23 @@ class Walk(RuleBasedStateMachine):
         if hours:
             self.m.configure(claim_timeout=hours * HOUR_MS)
         else:
-            self.m.client.delete(self.m.keys.config)
+            self.m.client.hdel(self.m.keys.config, "claim_timeout")
+        self.compare()
+
+    @rule(paused=st.booleans())
+    def pause(self, paused: bool) -> None:
+        if self.model.paused or self.model.claim_timeout_ms or self.model.jobs:
+            reply = self.m.pause() if paused else self.m.resume()
+            assert reply == (self.model.paused != paused)
+            self.model.paused = paused
         self.compare()
 
     @rule(quarters=st.sampled_from((1, 3, 9)))
     def pass_time(self, quarters: int) -> None:
         self.m.pass_time(quarters * HOUR_MS // 4)
         self.model.adopt(self.m.picture())
+        for job in self.model.jobs.values():
+            job.late = ""  # it looks like another job, put at another time
         self.compare()
 
     @staticmethod

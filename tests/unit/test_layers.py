@@ -22,7 +22,7 @@ ROOMS = {
     "transport": {"errors", "store", "phonon", "thoonk"},
     "backend": {"errors", "store", "phonon", "thoonk", "transport"},
 }
-DOORS = {"__init__", "registration", "cli", "demo", "testing"}
+DOORS = {"__init__", "registration", "cli", "control", "demo", "stalling", "testing"}
 
 #: Libraries that only some rooms may know -> those rooms (doors may know all).
 LIBRARIES = {

@@ -19,7 +19,7 @@ ARGV. In Lua::
 
     --- @include fold
     local row, collections, delta = KEYS[1], {}, {}     -- above the include
-    local refusal = unfoldable(delta)                   -- guard: OVERFLOW, FULL, MISMATCH
+    local refusal = unfoldable(delta)                   -- guard: OVERFLOW, FIELDFULL, MISMATCH
     if refusal then return refusal end
     fold(delta)
 

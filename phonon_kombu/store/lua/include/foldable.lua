@@ -1,5 +1,5 @@
 --[[ unfoldable(delta): why a delta cannot be folded: an error reply, or nil. Writes nothing.
-OVERFLOW: a number would leave what it can hold. FULL: a list or set would outgrow its bound.
+OVERFLOW: a number would leave what it can hold. FIELDFULL: a list or set would outgrow its bound.
 MISMATCH: the row holds something else, from a field of another type.
 Needs overflows() and the locals `row` and `collections`. The delta is as fold() takes it.
 COST a read for each number; for a set near its bound O(entries) ]]
@@ -22,7 +22,7 @@ local function unfoldable(delta)
           end
         end
         if op == 'list' or size > bound then
-          return redis.error_reply('FULL the field is full (max_size): ' .. slot)
+          return redis.error_reply('FIELDFULL the field is full (max_size): ' .. slot)
         end
       end
     elseif op == 'int' or op == 'float' or op == 'min' or op == 'max' then

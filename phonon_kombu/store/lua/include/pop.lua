@@ -1,13 +1,13 @@
 --[[ pop(count, at): take up to `count` jobs from the ready ones, in the order of `order`.
 Leaves out what no longer stands for a job: entries of jobs that were stalled or retracted while
-ready (counted in `ghosts`), ids without an item, jobs whose deadline is before `at` (ms).
+ready (counted in `ghosts`), ids without an item. Drops jobs whose deadline is before `at` (ms).
 Returns their ids and items, and whether more may be ready.
-Needs forget() and the locals `items`, `ghosts`, `deadlines`, `order` (the lists, first to take).
+Needs drop() and the locals `items`, `ghosts`, `deadlines`, `order` (the lists, first to take).
 COST O(count), bounded: after 500 leftovers it returns what it has,
 and it takes 1,000 at the most ]]
 local function pop(count, at)
   count = math.min(count, 1000)
-  local ids, bodies, expired = {}, {}, {}
+  local ids, bodies, expired, remains = {}, {}, {}, {}
   local left_over, level = 0, 1
   local haunted = redis.call('EXISTS', ghosts) == 1
   local mortal = redis.call('EXISTS', deadlines) == 1
@@ -36,6 +36,7 @@ local function pop(count, at)
           if found[i] then
             if ends and ends[i] and tonumber(ends[i]) <= at then
               expired[#expired + 1] = id
+              remains[#expired] = found[i]
             else
               ids[#ids + 1] = id
               bodies[#bodies + 1] = found[i]
@@ -47,7 +48,7 @@ local function pop(count, at)
     end
   end
   if #expired > 0 then
-    forget(expired)
+    drop(expired, remains, 'expired', at)
   end
   return ids, bodies, redis.call('EXISTS', unpack(order)) > 0
 end

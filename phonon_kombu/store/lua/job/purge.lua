@@ -7,7 +7,10 @@ STATES  ready, scheduled -> absent   COST O(limit * log n) ]]
 local items, published, cancelled = KEYS[1], KEYS[3], KEYS[4]
 local priorities, deadlines, ghosts = KEYS[5], KEYS[6], KEYS[7]
 local order = { unpack(KEYS, 9) }
+-- What somebody throws away is no dead letter.
+local dead, lettered = nil, false
 --- @include forget
+--- @include drop
 --- @include pop
 local limit = math.min(tonumber(ARGV[1]), 1000)
 local ids, _, more = pop(limit, 0)

@@ -2,7 +2,7 @@
 KEYS    1 row HASH   2 holders SET   3 senders HASH   4+ collections (in the layout's order)
 ARGV    1 owner   2 number (of its delta, growing)   3 id (JSON)   4+ delta
 RETURNS 1; 0 if this delta has been folded already
-ERRORS  NOTHELD, CLOSING, OVERFLOW, FULL, MISMATCH   COST O(entries * log size) ]]
+ERRORS  NOTHELD, CLOSING, OVERFLOW, FIELDFULL, MISMATCH   COST O(entries * log size) ]]
 local row, collections, delta = KEYS[1], {}, {}
 for i = 4, #KEYS do
   collections[i - 3] = KEYS[i]

@@ -3,7 +3,7 @@ KEYS    1 row HASH   2+ collections (of the record's layout, in its order)
 ARGV    1 sender ('' : not guarded against repetition)   2 number (of the sender's delta, growing)
         3 ttl_ms ('' for ever)   4+ delta
 RETURNS 1; 0 if this delta, or one with a higher number, has been folded already
-ERRORS  OVERFLOW, FULL, MISMATCH   COST O(entries * log size) ]]
+ERRORS  OVERFLOW, FIELDFULL, MISMATCH   COST O(entries * log size) ]]
 local row, collections, delta = KEYS[1], {}, {}
 for i = 2, #KEYS do
   collections[i - 1] = KEYS[i]

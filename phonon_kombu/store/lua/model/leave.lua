@@ -5,7 +5,7 @@ ARGV    1 owner   2 number (of its delta, growing)   3 id (JSON)
         4 length (of the delta to fold when others hold it)   5+ deltas (that one, then the part
         of it to fold when it is the last)
 RETURNS 0 if others hold the record, 1 if it is the caller's to complete; the same when repeated
-ERRORS  NOTHELD, CLOSING, OVERFLOW, FULL, MISMATCH   COST O(entries * log size) ]]
+ERRORS  NOTHELD, CLOSING, OVERFLOW, FIELDFULL, MISMATCH   COST O(entries * log size) ]]
 local row, collections, all, closing = KEYS[1], {}, {}, {}
 for i = 4, #KEYS do
   collections[i - 3] = KEYS[i]

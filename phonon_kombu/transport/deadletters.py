@@ -1,0 +1,278 @@
+"""Dead letters on their way from a queue to its dead-letter exchange.
+
+What a queue drops or a consumer rejects stays in the queue's ``dead`` list, in the same script
+that ends the job: a list of the same slot, from which nothing is lost. From there it is forwarded:
+put under an id that does not change, then removed from the list. Whoever dies in between leaves it
+there, and it is put again: at least once.
+
+Who forwards: the consumer that has rejected a message, at once; and one elected process of all
+that consume from the database or have declared such a queue, once a second. It also finds what
+has expired in queues from which nobody consumes. If there is no such process, letters wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from time import monotonic
+from typing import Any, NamedTuple
+
+from ..errors import MalformedItem, PhononError, Unbound
+from ..store.client import CONNECTION_ERRORS
+from ..store.keys import caretaker_key, lettered_key
+from ..store.scripts import load
+from . import codec
+from .routing import Router, binding_field
+
+logger = logging.getLogger("phonon_kombu.transport")
+
+#: How often the caretaker looks into the queues, seconds.
+LOOK_SECONDS = 1.0
+
+#: How often another process tries to become it, seconds.
+CANDIDATE_SECONDS = 2.0
+
+#: How long it stays it without a sign, ms.
+ELECTION_MS = 3000
+
+#: How often a consumer asks whether there are such queues, seconds.
+ASK_SECONDS = 10.0
+
+#: Letters read at once, and forwarded in one go.
+SLICE = 50
+MOST = 500
+
+#: Headers that would keep a dead letter from being put, or delay it again.
+SPENT = ("x-deduplication-id", "x-deduplication-ttl", "x-deduplication-of", "x-delay")
+
+#: What may keep a letter from being forwarded, for a while.
+PASSING_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, PhononError)
+
+
+class Letter(NamedTuple):
+    """An entry of a ``dead`` list."""
+
+    reason: str
+    at_ms: int
+    job_id: bytes
+    item: bytes
+
+
+def read(entry: bytes) -> Letter:
+    """Parse an entry, as ``include/drop.lua`` writes it."""
+    reason, at, length, rest = entry.split(b" ", 3)
+    size = int(length)
+    return Letter(reason.decode(), int(at), rest[:size], rest[size:])
+
+
+class Letters:
+    """The dead letters that one channel sees to."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._watching = False
+        self._next_at = self._asked_at = 0.0
+        self._complained: set[str] = set()
+
+    def watch(self) -> None:
+        """There is a queue with a dead-letter exchange: take part in looking after it."""
+        from .outbox import keeper
+
+        self._watching = True
+        keeper.poke()
+
+    # At intervals, from the keeper's thread ------------------------------------------------
+
+    def chores(self) -> float | None:
+        """Look after all such queues of the database if that is up to us.
+
+        Returns the seconds until this is to be done again, None if it is not.
+        """
+        channel, now = self._channel, monotonic()
+        if not self._watching:
+            if not channel.active_queues:
+                return None
+            if now < self._next_at:
+                return self._next_at - now
+            self._watching = bool(
+                channel.link.command(b"EXISTS", lettered_key(channel.global_keyprefix))
+            )
+            if not self._watching:
+                self._next_at = now + ASK_SECONDS
+                return ASK_SECONDS
+        elif now < self._next_at:
+            return self._next_at - now
+        wait = self._look_after_all()
+        self._next_at = monotonic() + wait
+        return wait
+
+    def _look_after_all(self) -> float:
+        channel, prefix = self._channel, self._channel.global_keyprefix
+        lock = load("lock/acquire").prepare(None, lock=caretaker_key(prefix))
+        if not channel.link.run(lock, (channel.owner, b"%d" % ELECTION_MS)):
+            return CANDIDATE_SECONDS
+        wait, queues = LOOK_SECONDS, channel.link.command(b"SMEMBERS", lettered_key(prefix))
+        if not queues:
+            self._watching = False
+            return ASK_SECONDS
+        names = [queue.decode() for queue in queues]
+        for start in range(0, len(names), SLICE):
+            part = names[start : start + SLICE]
+            calls: list[Any] = []
+            for queue in part:
+                keys = channel.keys(queue)
+                calls += [
+                    (load("job/maintain").prepare(keys), (b"100",)),
+                    (b"LLEN", keys.dead),
+                    (b"HEXISTS", keys.config, b"dead_exchange"),
+                ]
+            replies = channel.link.send(calls, repeat=True)
+            for i, queue in enumerate(part):
+                (*done, soonest_ms), letters, lettered = replies[3 * i : 3 * i + 3]
+                if letters:
+                    self.forward(queue)
+                elif not lettered:
+                    channel.link.command(b"SREM", lettered_key(prefix), queue.encode())
+                if max(done) >= 100:
+                    wait = 0.0
+                elif soonest_ms >= 0:
+                    wait = min(wait, soonest_ms / 1000)
+        return max(wait, 0.005)
+
+    # Forwarding ----------------------------------------------------------------------------
+
+    def forward_now(self, queue: str) -> None:
+        """Forward what lies in a queue, without being in anybody's way."""
+        try:
+            self.forward(queue)
+        except PASSING_ERRORS as error:
+            logger.warning("Dead letters of queue %r wait for another try: %s", queue, error)
+
+    def forward(self, queue: str) -> int:
+        """Forward the letters of a queue, up to :data:`MOST`; returns how many."""
+        channel = self._channel
+        keys = channel.keys(queue)
+        done = stuck = 0
+        while done + stuck < MOST:
+            (exchange, key), letters = channel.link.send(
+                (
+                    (b"HMGET", keys.config, b"dead_exchange", b"dead_routing_key"),
+                    (b"LRANGE", keys.dead, b"%d" % stuck, b"%d" % (stuck + SLICE - 1)),
+                ),
+                repeat=True,
+            )
+            if not letters or exchange is None:
+                break
+            for entry in letters:
+                if self._deliver(queue, entry, exchange.decode(), key):
+                    # From the left, where it stands.
+                    channel.link.command(b"LREM", keys.dead, b"1", entry)
+                    done += 1
+                else:
+                    stuck += 1
+        if stuck and queue not in self._complained:
+            self._complained.add(queue)
+            logger.warning(
+                "%d dead letter(s) of queue %r stay there: no queue is bound to its dead-letter "
+                "exchange for them",
+                stuck,
+                queue,
+            )
+        return done
+
+    def _deliver(self, queue: str, entry: bytes, exchange: str, key: bytes | None) -> bool:
+        """Put one letter; whether it need not be kept any longer."""
+        channel, letter = self._channel, read(entry)
+        try:
+            message = codec.decode(letter.item, queue)
+        except MalformedItem:
+            message = None
+        info = message["properties"]["delivery_info"] if message else {}
+        routing_key = key.decode() if key is not None else str(info.get("routing_key", queue))
+        routes = self._routes(exchange, routing_key)
+        if not routes:
+            return False
+        nonce = hashlib.sha1(entry, usedforsecurity=False).hexdigest()[:12]
+        job_id, item, level = letter.job_id, letter.item, 0
+        if message is not None:
+            headers, delayed = message["headers"], bool(message.get("delayed"))
+            if "task" in headers and isinstance(headers.get("id"), str):
+                job_id = headers["id"].encode("utf-8", "replace")
+            note_death(message, letter, queue)
+            circle = {d["queue"] for d in headers["x-death"] if d["reason"] != "rejected"}
+            rejected = any(d["reason"] == "rejected" for d in headers["x-death"])
+            if not rejected and any(target in circle for target, _ in routes):
+                logger.warning(
+                    "Dropped job %r: its queues dead-letter it in a circle (%s)",
+                    letter.job_id,
+                    ", ".join(sorted(circle)),
+                )
+                return True
+            level = channel._get_message_priority(message)
+            item = codec.encode(message, exchange, routing_key, nonce, delayed)
+        for target, binding in routes:
+            put = load("job/put").prepare(
+                channel.keys(target), ids=channel.keys(target).levels[level]
+            )
+            try:
+                channel.link.run(
+                    put,
+                    (
+                        job_id, item, job_id + b"~" + nonce.encode(), b"%d" % level, b"0", b"",
+                        b"", binding, b"", b"", b"", channel.order,
+                    ),
+                )  # fmt: skip
+            except Unbound:
+                return False
+        return True
+
+    def _routes(self, exchange: str, routing_key: str) -> list[tuple[str, bytes]]:
+        """Queues for a letter, each with the binding that its put must find."""
+        channel = self._channel
+        if not exchange:
+            return [(routing_key, b"")]
+        # A table of our own: this may be another thread than the channel's.
+        table = Router(channel.link, channel.global_keyprefix, channel.hash_tags).table(exchange)
+        kind = channel.typeof(exchange)
+        if kind.type == "fanout":
+            return []
+        if any(row[1] for row in table.rows) and kind.type == "direct":
+            # Declared as a topic exchange, by another process.
+            kind = channel.exchange_types["topic"]
+        found: dict[str, bytes] = {}
+        for row in table.rows:
+            if row[2] not in found and kind.lookup([row], exchange, routing_key, None):
+                found[row[2]] = binding_field(exchange, row[0], row[1])
+        return list(found.items())
+
+
+def note_death(message: dict[str, Any], letter: Letter, queue: str) -> None:
+    """Write into the headers of a message why and where it died, as RabbitMQ does.
+
+    ``x-death`` is a list with an entry for each queue and reason, the latest first.
+    """
+    headers, properties = message["headers"], message["properties"]
+    info = properties.get("delivery_info") or {}
+    deaths = headers.get("x-death")
+    deaths = [d for d in deaths if isinstance(d, dict)] if isinstance(deaths, list) else []
+    deaths = [{**d, "queue": str(d.get("queue")), "reason": str(d.get("reason"))} for d in deaths]
+    exchange = str(info.get("exchange", ""))
+    death = next((d for d in deaths if (d["queue"], d["reason"]) == (queue, letter.reason)), None)
+    if death is None:
+        death = {"count": 0, "reason": letter.reason, "queue": queue}
+    else:
+        deaths.remove(death)
+    death["count"] = int(death.get("count") or 0) + 1
+    death.setdefault("time", letter.at_ms // 1000)
+    death.setdefault("exchange", exchange)
+    death.setdefault("routing-keys", [str(info.get("routing_key", queue))])
+    expiration = properties.pop("expiration", None)
+    if expiration is not None:
+        death.setdefault("original-expiration", str(expiration))
+    headers["x-death"] = [death, *deaths]
+    for name in SPENT:
+        headers.pop(name, None)
+        properties.pop(name, None)
+    for name, value in (("reason", letter.reason), ("queue", queue), ("exchange", exchange)):
+        headers.setdefault(f"x-first-death-{name}", value)
+        headers[f"x-last-death-{name}"] = value
