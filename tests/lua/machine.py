@@ -140,7 +140,8 @@ class Machine:
             self.client.execute_command("ACL", "DELUSER", FENCED_USER)
 
     def _allow(self, keys: list[bytes]) -> None:
-        rules = [b"~" + key for key in keys]
+        # A task's result is announced under the name of its key.
+        rules = [kind + key for key in keys for kind in (b"~", b"&")]
         channel = b"&" + finish_channel(self.queue, self.prefix)
         self.client.execute_command(
             "ACL", "SETUSER", FENCED_USER, "on", ">secret", "resetkeys", "resetchannels",
