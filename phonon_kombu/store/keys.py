@@ -202,6 +202,38 @@ class NodeKeys:
         return f"{self.prefix}node.held.{node}:{{nodes}}".encode()
 
 
+class ChordKeys:
+    """The keys of one chord, and of the index that all chords of a database share.
+
+    They all share a slot: a part's arrival and the index of chords to be closed change in one
+    script. The group id stands last: it may have braces.
+    """
+
+    __slots__ = (
+        "group", "chord", "arrived", "seen", "members", "result", "closing", "opened", "fields"
+    )  # fmt: skip
+
+    def __init__(self, group: str, prefix: str = "") -> None:
+        self.group = group
+        id = group.encode("utf-8", "surrogateescape")
+        #: The keys of its aggregate, where its parts are folded.
+        self.fields: tuple[bytes, ...] = ()
+        #: HASH of what is known about the chord: state, size, arrived, body, ...
+        self.chord = f"{prefix}chord.chord:{{chords}}.".encode() + id
+        #: LIST of the parts that have arrived: ``<index>:<encoded part>``.
+        self.arrived = f"{prefix}chord.arrived:{{chords}}.".encode() + id
+        #: STRING of bits: the indexes that have arrived, where an index tells parts apart.
+        self.seen = f"{prefix}chord.seen:{{chords}}.".encode() + id
+        #: SET of ``<task id>:<index>`` that have arrived, else.
+        self.members = f"{prefix}chord.members:{{chords}}.".encode() + id
+        #: Stands for a part's result where that is kept elsewhere. Never written.
+        self.result = f"{prefix}chord.result:{{chords}}.".encode() + id
+        #: ZSET of the ids of chords that are being closed by the end of the lease, ms.
+        self.closing = f"{prefix}chord.closing:{{chords}}".encode()
+        #: ZSET of the ids of open chords by the time they were opened, ms.
+        self.opened = f"{prefix}chord.opened:{{chords}}".encode()
+
+
 class RecordKeys:
     """The keys of one record's aggregate (:mod:`phonon_kombu.phonon.fields`).
 
@@ -240,6 +272,16 @@ class RecordKeys:
 
     def _key(self, part: str) -> bytes:
         return f"{self._head}{part}{self._tail}".encode("utf-8", "surrogateescape")
+
+
+class AggregateKeys(ChordKeys):
+    """The keys of a chord whose parts are folded into one aggregate, the record `fields`."""
+
+    __slots__ = ("row", "collections")
+
+    def __init__(self, group: str, fields: RecordKeys, prefix: str = "") -> None:
+        super().__init__(group, prefix)
+        self.row, self.collections, self.fields = fields.row, fields.collections, fields.all
 
 
 class ModelsKeys:

@@ -140,7 +140,8 @@ class Machine:
             self.client.execute_command("ACL", "DELUSER", FENCED_USER)
 
     def _allow(self, keys: list[bytes]) -> None:
-        rules = [b"~" + key for key in keys]
+        # A task's result is announced under the name of its key.
+        rules = [kind + key for key in keys for kind in (b"~", b"&")]
         wire = wire_name(self.queue)
         channels = [b"&" + channel(kind, wire, self.prefix) for kind in CHANNELS]
         self.client.execute_command(
