@@ -25,16 +25,17 @@ from ..errors import PhononError
 from ..store.client import CONNECTION_ERRORS, SILENCE_SECONDS, Link
 from ..store.keys import NodeKeys, QueueKeys
 from ..store.scripts import load, pack_command
-from .node import node_id
-from .recovery import Judge, finish_recovery
+from .recovery import MAX_DELIVERIES, Judge, finish_recovery
+from .upkeep import Upkeep
 
 logger = logging.getLogger("phonon_kombu.phonon")
 
 #: Seconds between two looks of the elected heart at the others.
 LOOK_SECONDS = 0.7
 
-#: How long an election holds, milliseconds. It is renewed at every look.
-ELECTION_MS = 2000
+#: How long an election holds, milliseconds. It is renewed at every look. A dead heart's must end
+#: before another begins to look, so it is short: two maintainers at once do no harm.
+ELECTION_MS = 1500
 
 #: Seconds until a lost connection is tried again.
 RETRY_SECONDS = 0.5
@@ -50,34 +51,44 @@ PASSING_ERRORS: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True)
 class Settings:
-    """How liveness is judged. All in seconds."""
+    """How liveness is judged, in seconds, and how often a job may fail."""
 
     node_ttl: float = 60.0
     presence_grace: float = 2.5
     heartbeat_interval: float = 15.0
+    max_deliveries: int | None = MAX_DELIVERIES
 
 
 class Heart:
     """Beats for this process at one database.
 
     Arguments:
+        node: the name of this process at that database.
         link: a connection of the heart's own.
         prefix: the global key prefix.
         keys_of: queue name -> its keys.
     """
 
     def __init__(
-        self, link: Link, prefix: str, keys_of: Callable[[str], QueueKeys], settings: Settings
+        self,
+        node: str,
+        link: Link,
+        prefix: str,
+        keys_of: Callable[[str], QueueKeys],
+        settings: Settings,
     ) -> None:
-        self.node = node_id()
+        self.node = node
         self.keys = NodeKeys(prefix)
         self.users = 0
         self._link = link
         self._keys_of = keys_of
         self._settings = settings
         self._judge = Judge(self.keys, settings.node_ttl, settings.presence_grace)
+        self._upkeep = Upkeep(self.keys, keys_of, settings.max_deliveries)
         self._presence = b""
         self._connection: Any = None
+        #: Of the link, when we showed ourselves last.
+        self._generation = -1
         self._held: set[str] = set()
         self._lock = threading.Lock()
         self._wakeup_r, self._wakeup_w = socket.socketpair()
@@ -116,7 +127,7 @@ class Heart:
                 calls: list[Any] = [
                     (
                         load("node/part").prepare(self.keys, held=self.keys.held(self.node)),
-                        (self.node.encode(),),
+                        (self.node.encode(), b""),
                     )
                 ]
                 if self.elected:
@@ -144,21 +155,32 @@ class Heart:
             try:
                 if self._lost():
                     self._link.close()
+                self._link.connection()
                 if (
-                    self._link.connection() is not self._connection
+                    self._link.generation != self._generation
                     or monotonic() - self._beat_at >= self._settings.heartbeat_interval
                 ):
                     nodes, dying = self._beat()
                     others = nodes > 1 or dying > 0
                 if others:
-                    self._maintain()
-                    self._sleep(LOOK_SECONDS)
+                    self._sleep(self._maintain())
                 else:
-                    others = self._await_mail(self._settings.heartbeat_interval)
-            except PASSING_ERRORS as error:
+                    with self._lock:
+                        held = sorted(self._held)
+                    self._upkeep.step(self._link, held)
+                    others = self._await_mail(
+                        LOOK_SECONDS
+                        if self._upkeep.under_way
+                        else self._settings.heartbeat_interval
+                    )
+            except Exception as error:
                 if self._ended.is_set():
                     return
-                logger.debug("heartbeat: %r", error)
+                if isinstance(error, PASSING_ERRORS):
+                    logger.debug("heartbeat: %r", error)
+                else:
+                    # Whatever it is: a heart that stands still gives the jobs of a living away.
+                    logger.exception("heartbeat")
                 self._link.close()
                 self._connection = None
                 others = True
@@ -214,15 +236,15 @@ class Heart:
             return True
 
     def _beat(self, joining: bool = False) -> tuple[int, int]:
-        connection = self._link.connection()
+        connection, generation = self._link.connection(), self._link.generation
         presence = about = b""
-        if connection is not self._connection:
+        if generation != self._generation:
             presence, about = self._introduce(), self._about()
         nodes, dying = self._say(presence, about, joining)
         if nodes == 0:
             self._risen(presence or self._presence, about or self._about())
             nodes = 1
-        self._connection = connection
+        self._connection, self._generation = connection, generation
         self._presence = presence or self._presence
         self._beat_at = monotonic()
         return nodes, dying
@@ -237,10 +259,13 @@ class Heart:
     def _risen(self, presence: bytes, about: bytes) -> None:
         """We were declared dead, frozen or cut off as we were, and come back.
 
-        What we held then is given away; we see that it is all, and join again.
+        What we held then is given away; we see that it is all, and join again. What was claimed
+        since, before we noticed, stays ours.
         """
         logger.warning("This process was taken for dead; its claims have been given to others")
-        finish_recovery(self._link, self.node, self.keys, self._keys_of)
+        dead_ms = self._link.command(b"ZSCORE", self.keys.dying, self.node.encode())
+        if dead_ms is not None:
+            self._give_back(self.node, dead_ms)
         for queue in list(self._held):
             self._link.command(b"SADD", self.keys.held(self.node), queue.encode())
         self._say(presence, about, True)
@@ -266,18 +291,27 @@ class Heart:
 
     # Looking after the others --------------------------------------------------------------
 
-    def _maintain(self) -> None:
-        token = self.node.encode()
-        self.elected = bool(
-            self._link.run(load("lock/acquire").prepare(self.keys), (token, b"%d" % ELECTION_MS))
+    def _maintain(self) -> float:
+        """Look after the others if we are elected. Returns the seconds until the next look."""
+        left_ms = self._link.run(
+            load("node/elect").prepare(self.keys), (self.node.encode(), b"%d" % ELECTION_MS)
         )
+        self.elected = left_ms == 0
         if not self.elected:
-            return
-        for node in self._judge.verdicts(self._link, self._presence):
+            # Not before the office ends: it is renewed, or the elected one is dead.
+            return float(left_ms) / 1000 + 0.01
+        for node, dead_ms in self._judge.verdicts(self._link, self._presence).items():
             if node == self.node:
                 continue
-            given = finish_recovery(self._link, node, self.keys, self._keys_of)
+            given = self._give_back(node, dead_ms)
             logger.warning("Node %s is dead: gave back %d job(s) that it held", node, given)
+        self._upkeep.step(self._link)
+        return LOOK_SECONDS
+
+    def _give_back(self, node: str, dead_ms: bytes) -> int:
+        return finish_recovery(
+            self._link, node, dead_ms, self.keys, self._keys_of, self._settings.max_deliveries
+        )
 
 
 _hearts: dict[tuple[Any, ...], Heart] = {}

@@ -10,44 +10,74 @@ from typing import Any
 from ..store.client import Link
 from ..store.keys import NodeKeys, QueueKeys
 from ..store.scripts import load
+from .orphans import abandon
 
 logger = logging.getLogger("phonon_kombu.phonon")
 
 KeysOf = Callable[[str], QueueKeys]
 
 
+#: How often a job may fail before it is stalled, where neither its queue nor an option says.
+MAX_DELIVERIES = 20
+
+
+def limit(max_deliveries: int | None) -> bytes:
+    """`max_deliveries` as the scripts take it; None is no limit."""
+    return b"%d" % (max_deliveries or 0)
+
+
 def recover(
-    link: Link, keys: QueueKeys, owner: bytes, mode: bytes, keep: Iterable[bytes] = ()
+    link: Link,
+    keys: QueueKeys,
+    owner: bytes,
+    mode: bytes,
+    keep: Iterable[bytes] = (),
+    max_deliveries: int | None = None,
+    before_ms: bytes = b"",
 ) -> int:
     """Give back what `owner` holds in a queue, in slices, but for the ids in `keep`.
 
     Arguments:
         owner: an owner's name, or with a full stop at its end the beginning of names.
         mode: ``cancel`` counts a failed delivery, ``restore`` only marks it.
+        max_deliveries: with ``cancel``, a job that has failed so often is stalled, where its
+            queue does not say otherwise.
+        before_ms: only what was claimed until then, by the server's clock.
 
     Returns how many jobs were given back.
     """
     prepared = load("job/recover").prepare(keys)
     cursor, given, kept = b"0", 0, tuple(keep)
     while True:
-        cursor, count = link.run(prepared, (owner, cursor, mode, *kept))
+        cursor, count = link.run(
+            prepared, (owner, cursor, mode, limit(max_deliveries), before_ms, *kept)
+        )
         given += int(count)
         if cursor == b"0":
             return given
 
 
-def finish_recovery(link: Link, node: str, keys: NodeKeys, keys_of: KeysOf) -> int:
+def finish_recovery(
+    link: Link,
+    node: str,
+    dead_ms: bytes,
+    keys: NodeKeys,
+    keys_of: KeysOf,
+    max_deliveries: int | None,
+) -> int:
     """Give back all that the dead `node` held, then forget it.
 
     May be begun again at any point, by anybody: a maintainer that dies in the middle leaves the
-    node among the dying.
+    node among the dying. What the node claimed after it was declared dead (at `dead_ms`, by the
+    server's clock) is left alone: it lives, and is about to join again.
     """
     held = keys.held(node)
     queues = [queue.decode() for queue in link.command(b"SMEMBERS", held)]
-    given = 0
+    owner, given = f"{node}.".encode(), 0
     for queue in queues:
-        given += recover(link, keys_of(queue), f"{node}.".encode(), b"cancel")
-    link.run(load("node/part").prepare(keys, held=held), (node.encode(),))
+        given += recover(link, keys_of(queue), owner, b"cancel", (), max_deliveries, dead_ms)
+    abandon(link, node, keys.prefix)
+    link.run(load("node/part").prepare(keys, held=held), (node.encode(), dead_ms))
     return given
 
 
@@ -70,8 +100,8 @@ class Judge:
         self._missing: dict[bytes, tuple[bytes, float]] = {}
         self._run_id: bytes | None = None
 
-    def verdicts(self, link: Link, mine: bytes) -> list[str]:
-        """Nodes that are dead now and of which nobody may give a job back but us.
+    def verdicts(self, link: Link, mine: bytes) -> dict[str, bytes]:
+        """Nodes that are dead now -> since when, ms of the server's clock.
 
         `mine` is our own presence, ``<run id of the server>:<client id>``. Includes nodes whose
         recovery somebody has begun and not finished.
@@ -80,16 +110,19 @@ class Judge:
             load("node/census").prepare(self._keys), (self._ttl_ms,)
         )
         shown = dict(zip(presence[::2], presence[1::2], strict=True))
-        dead = {node for node in overdue if self._bury(link, node, b"")}
-        for node in self._gone(link, shown, mine):
-            if node not in dead and self._bury(link, node, shown[node]):
-                dead.add(node)
-        return [node.decode() for node in {*dead, *dying}]
+        dead = dict(zip(dying[::2], dying[1::2], strict=True))
+        judged = [(node, b"") for node in overdue]
+        judged += [(node, shown[node]) for node in self._gone(link, shown, mine)]
+        for node, showing in judged:
+            dead_ms = self._bury(link, node, showing)
+            if dead_ms:
+                dead[node] = b"%d" % dead_ms
+        return {node.decode(): dead_ms for node, dead_ms in dead.items()}
 
-    def _bury(self, link: Link, node: bytes, presence: bytes) -> bool:
-        buried = link.run(load("node/bury").prepare(self._keys), (node, presence, self._ttl_ms))
+    def _bury(self, link: Link, node: bytes, presence: bytes) -> int:
+        dead_ms = link.run(load("node/bury").prepare(self._keys), (node, presence, self._ttl_ms))
         self._missing.pop(node, None)
-        return bool(buried)
+        return int(dead_ms)
 
     def _gone(self, link: Link, shown: dict[bytes, bytes], mine: bytes) -> list[bytes]:
         """Nodes whose connection has been gone for longer than the grace."""
@@ -127,8 +160,5 @@ def open_clients(link: Link, ids: Iterable[bytes]) -> set[bytes] | None:
         logger.debug("CLIENT LIST: %r", reply)
         return None
     text = reply if isinstance(reply, bytes) else str(reply).encode()
-    return {
-        line.split(b" ", 1)[0].partition(b"=")[2]
-        for line in text.splitlines()
-        if line.startswith(b"id=")
-    }
+    # Redis begins a line with the id, fakeredis does not.
+    return {word[3:] for word in text.split() if word.startswith(b"id=")}

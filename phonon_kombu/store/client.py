@@ -122,12 +122,15 @@ class Link:
         #: Scripts that the server knows, as far as this connection has seen.
         self._known: set[str] = set()
         self.lock = threading.RLock()
+        #: Grows with each connection made; a pool may give the same object twice.
+        self.generation = 0
 
     def connection(self) -> Any:
         """The connection, made or made anew where needed."""
         connection = self._connection
         if connection is None:
             connection = self._connection = self._acquire()
+            self.generation += 1
             limit_silence(connection)
         return connection
 

@@ -29,8 +29,9 @@ _COMMENT = re.compile(
 )
 _WORD = re.compile(r"\b[A-Z]{4,}\b")
 
-#: Names in a header that stand for a whole tuple of keys of :class:`~.keys.QueueKeys`.
-MANY = {"levels": "levels", "parts": "all"}
+#: Names in a header that stand for a whole tuple of keys of :class:`~.keys.QueueKeys`,
+#: :class:`~.keys.RecordKeys` or :class:`~.keys.ChordKeys`.
+MANY = {"levels": "levels", "parts": "all", "collections": "collections", "fields": "fields"}
 
 
 @dataclass(frozen=True)

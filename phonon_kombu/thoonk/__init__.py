@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from .base import HIGH, Empty
 from .claims import ClaimedJob
-from .inspection import Stats
+from .inspection import Description, Slice, Stats
 from .job import Job
 from .queue import Queue
 from .session import Thoonk
@@ -29,6 +29,8 @@ __all__ = [
     "Job",
     "ClaimedJob",
     "Stats",
+    "Description",
+    "Slice",
     "Maintained",
     "Queue",
     "Empty",

@@ -7,6 +7,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..phonon.heart import Heart
 from ..phonon.node import new_owner
 from ..store.client import CONNECTION_ERRORS
 from .base import Base, Item, text
@@ -33,8 +34,8 @@ class ClaimedJob(NamedTuple):
 class Hand:
     """What one :class:`~.job.Job` in one process holds."""
 
-    def __init__(self) -> None:
-        self.owner = new_owner()
+    def __init__(self, session: Thoonk) -> None:
+        self.owner = new_owner(session.server_identity)
         self.lock = threading.Lock()
         self.ids: set[bytes] = set()
         self.prune_at = FEWEST_TO_PRUNE
@@ -48,7 +49,8 @@ _all: weakref.WeakSet[Claims] = weakref.WeakSet()
 def _after_fork() -> None:
     # What the parent has claimed is the parent's, and its lock may be taken for good.
     for claims in list(_all):
-        claims._hand = Hand()
+        claims._hand = Hand(claims.session)
+        claims._heart = None
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -59,7 +61,8 @@ class Claims(Base):
 
     def __init__(self, session: Thoonk, name: str) -> None:
         super().__init__(session, name)
-        self._hand = Hand()
+        self._hand = Hand(session)
+        self._heart: Heart | None = None
         _all.add(self)
 
     def get(self, timeout: float | None = None) -> ClaimedJob:
@@ -101,6 +104,10 @@ class Claims(Base):
         return bool(more), -1, ClaimedJob(text(found[0]), self._out(found[1]), int(found[2] or 0))
 
     def _claim_once(self, hand: Hand) -> list[Any]:
+        if self._heart is None:
+            # Before the first claim: this process must be known to hold of this feed.
+            self._heart = self.session.join()
+            self._heart.hold(self.name, self._link)
         self._settle(hand)
         hand.in_doubt = True
         claim = (self._script("job/claim"), (hand.owner, b"1", b""))
@@ -115,7 +122,7 @@ class Claims(Base):
         cursor = b"0"
         while hand.in_doubt:
             cursor, _ = self._link.run(
-                self._script("job/recover"), (hand.owner, cursor, b"restore", *hand.ids)
+                self._script("job/recover"), (hand.owner, cursor, b"restore", b"", b"", *hand.ids)
             )
             hand.in_doubt = cursor != b"0"
 
@@ -133,3 +140,7 @@ class Claims(Base):
     def leave(self) -> None:
         with self._hand.lock:
             self._settle(self._hand)
+            # What is claimed stays claimed, as long as this process lives.
+            if self._heart is not None and not self._hand.ids:
+                beating, self._heart = self._heart, None
+                self.session.leave(beating)

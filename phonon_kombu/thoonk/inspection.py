@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import ConfigurationError, NotFound
-from .base import Base, Item, job_id, text
+from ..store.keys import QueueKeys
+from ..store.scripts import load
+from .base import Base, Item, job_id, seconds, text
 
 #: The states of a job.
 STATES = ("ready", "scheduled", "claimed", "stalled")
@@ -30,6 +33,74 @@ class Stats:
     dead: int = 0
     #: Puts that were left out because another job had their deduplication id.
     duplicates: int = 0
+
+
+#: Values in the reply of a script for one job.
+_WIDTH = 12
+
+#: Jobs that one script looks at.
+LOOK_SLICE = 200
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a job. Times are seconds of the epoch by the server's clock."""
+
+    id: str
+    state: str
+    #: When it was put; None for a stalled one.
+    put_at: float | None
+    #: When it was claimed; None if it is not.
+    claimed_at: float | None
+    #: When it falls due; None if it is not scheduled.
+    due_at: float | None
+    #: By when it must have been claimed; None if it may wait for ever.
+    expires_at: float | None
+    #: How often it was cancelled; None if it has never been delivered before.
+    failures: int | None
+    #: Who holds it: ``<node>.<number>``; None if nobody says.
+    owner: str | None
+    #: Why it is stalled; None if it is not.
+    reason: str | None
+    #: 0, taken first, to 9.
+    level: int
+    size_bytes: int
+    #: The first line of the item, up to 16 KB: the envelope of a message.
+    head: bytes
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some of the jobs in a state."""
+
+    jobs: list[Description]
+    #: Where the next slice begins; None if this was the last.
+    cursor: str | None
+    #: The server's clock, seconds of the epoch.
+    now: float
+
+
+def lookup_call(keys: QueueKeys, ids: Sequence[bytes]) -> Any:
+    """A call of ``job/lookup`` for a link; :func:`descriptions` reads its reply."""
+    return load("job/lookup").prepare(keys), ids
+
+
+def descriptions(values: Sequence[Any]) -> list[Description]:
+    """The jobs in a reply of ``job/lookup`` or ``job/page``, behind what stands before them."""
+    return [_description(values[start : start + _WIDTH]) for start in range(0, len(values), _WIDTH)]
+
+
+def _description(values: Sequence[Any]) -> Description:
+    ident, state, put, claimed, due, expires, failures, owner, reason, level, size, head = values
+    return Description(
+        text(ident), text(state), _time(put), _time(claimed), _time(due), _time(expires),
+        int(failures) if failures else None, text(owner) or None,
+        text(reason) if state == b"stalled" else None, int(level or 0), int(size), head,
+    )  # fmt: skip
+
+
+def _time(ms: bytes) -> float | None:
+    return float(ms) / 1000 if ms else None
 
 
 class Inspection(Base):
@@ -62,6 +133,51 @@ class Inspection(Base):
             if state is None or at == state.encode()
         }
         return [text(job) for job in sorted(found, key=found.__getitem__)]
+
+    def describe(self, *ids: str) -> list[Description]:
+        """What is known of these jobs; those that do not exist are left out.
+
+        Costs the same however many jobs there are.
+        """
+        found: list[Description] = []
+        for start in range(0, len(ids), LOOK_SLICE):
+            part = [job_id(ident) for ident in ids[start : start + LOOK_SLICE]]
+            found += descriptions(self._link.run(self._script("job/lookup"), part)[1:])
+        return found
+
+    def look(
+        self,
+        state: str,
+        cursor: str | None = None,
+        limit: int = LOOK_SLICE,
+        put_before: float | None = None,
+    ) -> Slice:
+        """A slice of the jobs in `state`, without their items; costs the same in a long queue.
+
+        Ready and claimed ones come by the time of their put or claim, the oldest first,
+        scheduled ones by when they fall due, stalled ones in no order.
+
+        Arguments:
+            cursor: of the slice before; None begins.
+            limit: how many jobs to look at, 1 to 200. Some may be in other states: a slice has
+                fewer jobs, or none, though it is not the last. Of stalled ones some more may come.
+            put_before: only those put before that time, seconds of the epoch. Of stalled ones
+                that is not known.
+
+        Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+        """
+        if state not in STATES:
+            raise ConfigurationError(f"state={state!r}: it must be one of {', '.join(STATES)}")
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LOOK_SLICE:
+            raise ConfigurationError(f"limit={limit!r}: it must be 1 to {LOOK_SLICE}")
+        before = b""
+        if put_before is not None:
+            before = b"%d" % (seconds("put_before", put_before) * 1000)
+        place = (cursor or "").encode("utf-8", "surrogateescape")
+        following, now_ms, *values = self._link.run(
+            self._script("job/page"), (state.encode(), place, b"%d" % limit, before)
+        )
+        return Slice(descriptions(values), text(following) or None, now_ms / 1000)
 
     def get_item(self, id: str) -> Item:
         """The item of a job. Raises :exc:`~phonon_kombu.errors.NotFound`."""

@@ -183,7 +183,7 @@ class Job(Claims, Results, Upkeep):
         """
         ident = job_id(id)
         self._link.run(
-            self._script("job/stall"), (ident, reason.encode("utf-8", "surrogateescape"))
+            self._script("job/stall"), (ident, reason.encode("utf-8", "surrogateescape"), b"")
         )
         self._hand.ids.discard(ident)
 
@@ -194,11 +194,14 @@ class Job(Claims, Results, Upkeep):
         """
         self._operate(self._script("job/retry"), (job_id(id),), True)
 
-    def retract(self, id: str) -> None:
-        """Delete a job, whatever state it is in.
+    def retract(self, id: str, *, waiting: bool = False) -> bool:
+        """Delete a job, whatever state it is in; with `waiting` only one that nobody holds.
 
-        Raises :exc:`~phonon_kombu.errors.NotFound`.
+        Returns whether it was deleted. Raises :exc:`~phonon_kombu.errors.NotFound`.
         """
         ident = job_id(id)
-        self._operate(self._script("job/retract"), (ident,), True)
-        self._hand.ids.discard(ident)
+        args = (ident, b"1" if waiting else b"")
+        deleted = self._operate(self._script("job/retract"), args, True)
+        if deleted:
+            self._hand.ids.discard(ident)
+        return deleted

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
 import redis
 
 from ..errors import ConfigurationError
+from ..phonon import heart
+from ..phonon.node import node_id
+from ..store import addresses
 from ..store.client import CONNECTION_ERRORS, Link, check_server, translate
 from ..store.keys import feeds_key, layout_key, queue_keys
-from . import addresses
 from .base import Base
 from .job import Job
 from .queue import Queue
@@ -173,10 +176,7 @@ class Thoonk:
     # For the feeds of this session ---------------------------------------------------------
 
     def _connect(self) -> Any:
-        try:
-            return self._pool.get_connection()
-        except TypeError:  # redis-py before 5.3 wants to know for what
-            return self._pool.get_connection("_")
+        return addresses.connection_of(self._pool)
 
     def wait(self, wake: bytes, seconds: float) -> None:
         """Wait until the key `wake` is set, for so many seconds at the most, and take it away.
@@ -198,6 +198,33 @@ class Thoonk:
             raise
         finally:
             self._pool.release(connection)
+
+    # Who is alive --------------------------------------------------------------------------
+
+    @property
+    def server_identity(self) -> tuple[Any, ...]:
+        """What tells this database from another: address, number, key prefix."""
+        kwargs = self._pool.connection_kwargs
+        place = kwargs.get("path") or kwargs.get("host") or id(self)
+        return place, kwargs.get("port"), kwargs.get("db") or 0, self.prefix
+
+    def join(self) -> heart.Heart:
+        """The heart of this process at this database: others give back what we hold if we die."""
+        return heart.join(self.server_identity, self._make_heart)
+
+    def leave(self, beating: heart.Heart) -> None:
+        """The counterpart of :meth:`join`, for those who hold nothing any more."""
+        heart.leave(self.server_identity, beating, goodbye=True)
+
+    def _make_heart(self) -> heart.Heart:
+        pool = addresses.copy_of(self._pool)  # it outlives this session
+        return heart.Heart(
+            node_id(self.server_identity),
+            Link(partial(addresses.connection_of, pool), pool.release),
+            self.prefix,
+            partial(queue_keys, prefix=self.prefix, hash_tags=self.hash_tags),
+            heart.Settings(),
+        )
 
     def subscription(self) -> Any:
         """A PUB/SUB conversation of redis-py on a connection of its own, to be closed."""

@@ -59,6 +59,10 @@ def _taken(state: str, *refusals: str) -> Cell:
     )
 
 
+#: When an owner may finish a job that it does not hold any more.
+LATE = (
+    "gone if it was taken from this owner, who was taken for dead, and nobody has claimed it since"
+)
 _LIMITED = "gone if it is the oldest of a queue that is longer than its `max_length`"
 
 
@@ -69,16 +73,19 @@ GRID = {
         {
             ABSENT: Cell(
                 (READY, SCHEDULED, ABSENT),
-                ("UNBOUND", "FULL"),
+                ("UNBOUND", "QUEUEFULL"),
                 "scheduled with a delay; none if another job has its deduplication id, or the "
                 "queue is full",
             ),
             READY: Cell(
                 (READY, ABSENT),
-                ("EXISTS", "UNBOUND", "FULL"),
+                ("EXISTS", "UNBOUND", "QUEUEFULL"),
                 f"{_taken(READY).when}; {_LIMITED}",
             ),
-            **{state: _taken(state, "UNBOUND", "FULL") for state in (SCHEDULED, CLAIMED, STALLED)},
+            **{
+                state: _taken(state, "UNBOUND", "QUEUEFULL")
+                for state in (SCHEDULED, CLAIMED, STALLED)
+            },
         },
     ),
     "append": Operation(
@@ -87,6 +94,14 @@ GRID = {
         {
             ABSENT: Cell((READY,), ("RULED",), "refused if the queue has rules"),
             **{state: _taken(state, "RULED") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+        },
+    ),
+    "shelve": Operation(
+        "job/shelve",
+        "add a job that is stalled from the beginning",
+        {
+            ABSENT: Cell((STALLED,), ("UNBOUND",), "refused if it comes by a binding that is gone"),
+            **{state: _taken(state, "UNBOUND") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
         },
     ),
     "claim": Operation(
@@ -109,7 +124,10 @@ GRID = {
     "finish": Operation(
         "job/finish",
         "these jobs are done",
-        _row(claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it")),
+        _row(
+            ready=Cell((READY, ABSENT), (), LATE),
+            claimed=Cell((ABSENT, CLAIMED), (), "left alone if another owner holds it"),
+        ),
     ),
     "reject": Operation(
         "job/reject",
@@ -120,7 +138,8 @@ GRID = {
         "job/resolve",
         "this job is done, with a result",
         {
-            **{state: _refused("NOTCLAIMED") for state in (ABSENT, READY, SCHEDULED, STALLED)},
+            **{state: _refused("NOTCLAIMED") for state in (ABSENT, SCHEDULED, STALLED)},
+            READY: Cell((ABSENT,), ("NOTCLAIMED",), LATE),
             CLAIMED: Cell((ABSENT,), ("NOTCLAIMED",), "refused if another owner holds it"),
         },
     ),
@@ -139,15 +158,30 @@ GRID = {
     "recover": Operation(
         "job/recover",
         "give back what a dead owner holds",
-        _row(claimed=Cell((READY, CLAIMED), (), "to the front; left alone if another owner's")),
+        _row(
+            claimed=Cell(
+                (READY, STALLED, CLAIMED),
+                (),
+                "to the front; stalled if it failed too often; left alone if another owner's",
+            )
+        ),
     ),
     "stall": Operation(
         "job/stall",
         "take a job out of the running",
         {
             ABSENT: _refused("NOTFOUND"),
-            **{state: Cell((STALLED,)) for state in (READY, SCHEDULED, CLAIMED)},
-            STALLED: Cell((STALLED,), (), "the first reason stays"),
+            **{
+                state: Cell(
+                    (STALLED,), ("NOTCLAIMED",), "refused to an owner that does not hold it"
+                )
+                for state in (READY, SCHEDULED, CLAIMED)
+            },
+            STALLED: Cell(
+                (STALLED,),
+                ("NOTCLAIMED",),
+                "the first reason stays; refused to an owner that does not hold it",
+            ),
         },
     ),
     "retry": Operation(
@@ -163,7 +197,8 @@ GRID = {
         "delete a job",
         {
             ABSENT: _refused("NOTFOUND"),
-            **{state: Cell((ABSENT,)) for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            **{state: Cell((ABSENT,)) for state in (READY, SCHEDULED, STALLED)},
+            CLAIMED: Cell((ABSENT, CLAIMED), (), "left alone if only what waits is meant"),
         },
     ),
     "purge": Operation(
@@ -180,7 +215,11 @@ GRID = {
         _row(
             ready=Cell((READY, ABSENT), (), "gone if expired"),
             scheduled=Cell((SCHEDULED, READY, ABSENT), (), "ready if due; gone if expired"),
-            claimed=Cell((CLAIMED, READY), (), "given back if older than `claim_timeout`"),
+            claimed=Cell(
+                (CLAIMED, READY, STALLED),
+                (),
+                "given back if older than `claim_timeout`; stalled if it failed too often",
+            ),
         ),
     ),
     "relist": Operation(
@@ -190,6 +229,8 @@ GRID = {
     ),
     "census": Operation("job/census", "compare the lists with what is ready", _row()),
     "scan": Operation("job/scan", "list all jobs with their states", _row()),
+    "lookup": Operation("job/lookup", "tell what is known of jobs", _row()),
+    "page": Operation("job/page", "list a slice of the jobs in a state", _row()),
     "touch": Operation("job/touch", "keep a queue with a lifetime alive", _row()),
     "pause": Operation("job/pause", "let nobody claim", _row()),
     "resume": Operation("job/resume", "let jobs be claimed again", _row()),

@@ -94,7 +94,7 @@ class Upkeep(Inspection):
         promoted = expired = timed_out = 0
         counts = [SLICE]
         while max(counts) >= SLICE:
-            *counts, _ = self._link.run(self._script("job/maintain"), (b"%d" % SLICE,))
+            *counts, _ = self._link.run(self._script("job/maintain"), (b"%d" % SLICE, b""))
             promoted += counts[0]
             expired += counts[1]
             timed_out += counts[2]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 
-#: Fields of a queue's config that its arguments decide.
+#: Fields of a queue's config that its arguments decide (`claim_timeout` is also set by others).
 FIELDS = (
     b"expires",
     b"message_ttl",
@@ -26,6 +26,8 @@ FIELDS = (
 BURST_MS = 100
 
 PERIODS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000}
+
+IN_MILLISECONDS = ("x-expires", "x-message-ttl", "x-consumer-timeout")
 
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*([smh]))?\s*")
 
@@ -82,11 +84,18 @@ def _number(field: bytes, least: int) -> Callable[..., dict[bytes, bytes]]:
             value = -1
         if value < least:
             wanted = "a positive number" if least else "0 or a positive number"
-            unit = " of milliseconds" if name in ("x-expires", "x-message-ttl") else ""
+            unit = " of milliseconds" if name in IN_MILLISECONDS else ""
             raise _wrong(queue, name, given, f"must be {wanted}{unit}")
         return {field: b"%d" % value}
 
     return parse
+
+
+def _delivery_limit(queue: str, name: str, given: Mapping[str, Any]) -> dict[bytes, bytes]:
+    # Unlimited is -1 with RabbitMQ, 0 in our config.
+    if given[name] == -1:
+        return {b"max_deliveries": b"0"}
+    return _number(b"max_deliveries", 1)(queue, name, given)
 
 
 def _overflow(queue: str, name: str, given: Mapping[str, Any]) -> dict[bytes, bytes]:
@@ -120,5 +129,6 @@ ARGUMENTS: dict[str, Callable[[str, str, Mapping[str, Any]], dict[bytes, bytes]]
     "x-dead-letter-exchange": _text(b"dead_exchange"),
     "x-dead-letter-routing-key": _text(b"dead_routing_key"),
     "x-rate-limit": _rate,
-    "x-delivery-limit": _number(b"max_deliveries", 1),
+    "x-delivery-limit": _delivery_limit,
+    "x-consumer-timeout": _number(b"claim_timeout", 0),
 }

@@ -7,7 +7,8 @@ PUB/SUB, stays its own):
 basic_publish, _put, _put_fanout,       one script for a message and a queue, routes cached,
 create_publish_batch                    batches in one write (publish.py)
 basic_consume, basic_cancel             the waiter learns of the queue
-basic_get, basic_ack, QoS, Message      claims and finishes
+basic_get, basic_ack, basic_reject,     claims, finishes and stalls
+QoS, Message
 queue_declare, queue_delete, _size,     states of the job machine; a declared queue exists
 _new_queue, _has_queue, _purge
 queue_unbind, exchange_delete,          bindings with a version (routing.py)
@@ -20,6 +21,7 @@ close                                   needs no transport and no server
 from __future__ import annotations
 
 import logging
+import math
 import os
 import weakref
 from queue import Empty
@@ -155,6 +157,13 @@ class Channel(Publishing):
         """Acknowledge a message, with `multiple` also all that were delivered before it."""
         self.qos.ack(delivery_tag, multiple)
 
+    def basic_reject(self, delivery_tag: Any, requeue: bool | str = False) -> None:
+        """Reject a message. With a text for `requeue` its job is stalled, and that is why."""
+        if isinstance(requeue, str):
+            self.qos.stall(delivery_tag, requeue)
+        else:
+            super().basic_reject(delivery_tag, requeue)
+
     def basic_recover(self, requeue: bool = False) -> Any:
         """Give all unacknowledged messages back."""
         if not requeue:
@@ -221,6 +230,9 @@ class Channel(Publishing):
                 self.letters.watch()
             if b"rules" in rules:
                 self._ruled.add(queue)
+        if self.claim_timeout is not None and b"claim_timeout" not in (rules or {}):
+            timeout_ms = b"%d" % math.ceil(self.claim_timeout * 1000)
+            calls.append((b"HSET", keys.config, b"claim_timeout", timeout_ms))
         *_, lifetime = self.link.send([*calls, (load("job/touch").prepare(keys), ())], repeat=True)
         if lifetime:
             self._expires[queue] = lifetime

@@ -12,20 +12,13 @@ from kombu.utils.objects import cached_property
 from kombu.utils.url import _parse_url
 
 from .. import errors
+from ..store.addresses import connection_of
 from ..store.client import SILENCE_SECONDS, Link, check_server, translate
 from ..store.keys import layout_key
 from . import orphans
 
 #: Bytes read from the polling socket at once: a whole claim of messages.
 READ_BYTES = 262144
-
-
-def acquire_from(pool: Any) -> Any:
-    """A connection of `pool`, kept out of it until released."""
-    try:
-        return pool.get_connection()
-    except TypeError:  # redis-py before 5.3 wants to know for what
-        return pool.get_connection("_")
 
 
 class Connections(stock.Channel):
@@ -60,11 +53,11 @@ class Connections(stock.Channel):
         manager = self._sentinel_manager
         pool = self._get_pool()
         self._sentinel_manager = manager
-        return Link(partial(acquire_from, pool), pool.release)
+        return Link(partial(connection_of, pool), pool.release)
 
     def acquire_connection(self, pool: Any) -> Any:
         """A connection of `pool` (None: the plain one), kept out of it until released."""
-        return acquire_from(self.pool if pool is None else pool)
+        return connection_of(self.pool if pool is None else pool)
 
     def check_server(self) -> None:
         """Once per connection: is this a server, and are these data, that we can work with?

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from ..errors import MalformedItem, PhononError, Unbound
+from ..phonon.recovery import limit
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import caretaker_key, lettered_key
 from ..store.scripts import load
@@ -115,6 +116,7 @@ class Letters:
         if not queues:
             self._watching = False
             return ASK_SECONDS
+        most = limit(channel.max_deliveries)
         names = [queue.decode() for queue in queues]
         for start in range(0, len(names), SLICE):
             part = names[start : start + SLICE]
@@ -122,7 +124,7 @@ class Letters:
             for queue in part:
                 keys = channel.keys(queue)
                 calls += [
-                    (load("job/maintain").prepare(keys), (b"100",)),
+                    (load("job/maintain").prepare(keys), (b"100", most)),
                     (b"LLEN", keys.dead),
                     (b"HEXISTS", keys.config, b"dead_exchange"),
                 ]

@@ -8,10 +8,10 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from ..errors import MalformedItem, NotFound
+from ..errors import MalformedItem, NotClaimed, NotFound
 from ..phonon import heart
-from ..phonon.node import new_owner
-from ..phonon.recovery import recover
+from ..phonon.node import new_owner, node_id
+from ..phonon.recovery import limit, recover
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import QueueKeys, queue_keys
 from ..store.scripts import load
@@ -20,6 +20,7 @@ from .connections import Connections
 from .deadletters import Letters
 from .message import Message
 from .outbox import SLICE, Outbox, keeper
+from .returns import NEVER, Returned, Returning
 from .waiter import Waiter
 from .wishes import settle
 
@@ -35,18 +36,21 @@ class Jobs(Connections):
     node_ttl = heart.Settings.node_ttl
     presence_grace = heart.Settings.presence_grace
     heartbeat_interval = heart.Settings.heartbeat_interval
+    max_deliveries = heart.Settings.max_deliveries
+    claim_timeout: float | None = None
 
     #: Default for `polling_interval`, seconds.
     POLLING_INTERVAL_SECONDS = 4.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.owner = new_owner()
         self.outbox = Outbox(keeper)
         self.claims_lost = False
+        self.returned = Returned()
         self.heart: heart.Heart | None = None
         self._receivers: dict[str, tuple[Any, bool]] = {}
         self._touched_at = 0.0
         super().__init__(*args, **kwargs)
+        self.owner = new_owner(self.server_identity)
         self.letters = Letters(self)
         self.waiter = Waiter(self, float(self.polling_interval or self.POLLING_INTERVAL_SECONDS))
         #: Whether earlier queues go before later ones, instead of taking turns.
@@ -85,7 +89,7 @@ class Jobs(Connections):
         queue, job_id, item, failures = entry
         receiver = self._receivers.get(queue)
         if receiver is None:
-            self.give_back([(queue, job_id)], mode=b"release")
+            self.give_back([(queue, job_id, NEVER)], mode=b"release")
             return False
         callback, no_ack = receiver
         message = self.to_message(queue, job_id, item, failures)
@@ -126,11 +130,13 @@ class Jobs(Connections):
         return message
 
     def stall(self, queue: str, job_id: bytes, reason: str) -> None:
-        """Take a job out of the running; it waits for an operator."""
+        """Take a job that we hold out of the running; it waits for an operator."""
+        args = (job_id, reason.encode("utf-8", "replace"), self.owner)
         try:
-            self.link.run(load("job/stall").prepare(self.keys(queue)), (job_id, reason.encode()))
-        except NotFound:
-            pass  # retracted meanwhile
+            self.link.run(load("job/stall").prepare(self.keys(queue)), args)
+        except (NotFound, NotClaimed) as error:
+            # Retracted or stalled by somebody meanwhile, or given to another who lives.
+            logger.warning("Job %r of queue %r was not ours to stall: %s", job_id, queue, error)
 
     # Finishing and giving back -------------------------------------------------------------
 
@@ -152,9 +158,10 @@ class Jobs(Connections):
 
         The sockets are closed, not shut down: the parent talks on.
         """
-        self.owner = new_owner()
+        self.owner = new_owner(self.server_identity)
         self.outbox = Outbox(keeper)
         self.claims_lost = False
+        self.returned = Returned()
         self.heart = None
         if self._qos is not None:
             self._qos._delivered.clear()
@@ -166,25 +173,29 @@ class Jobs(Connections):
             link.after_fork()
         self._disconnect_pools()
 
-    def give_back(self, jobs: Sequence[tuple[str, bytes]], mode: bytes) -> None:
-        """Return jobs to the front of their queues, in this order.
+    def give_back(self, jobs: Sequence[Returning], mode: bytes) -> None:
+        """Return jobs to the front of their queues, in this order, behind those that this channel
+        returned before and that were delivered to it before these.
 
         `mode` is ``cancel`` (a failed delivery, counted), ``restore`` (marked redelivered) or
         ``release`` (was never handed over).
         """
-        by_queue: dict[str, list[bytes]] = {}
-        for queue, job_id in jobs:
-            by_queue.setdefault(queue, []).append(job_id)
+        by_queue: dict[str, list[tuple[bytes, float]]] = {}
+        for queue, job_id, tag in jobs:
+            by_queue.setdefault(queue, []).append((job_id, tag))
         calls: list[Any] = []
         script = load("job/cancel")
-        for queue, ids in by_queue.items():
+        for queue, entries in by_queue.items():
             prepared = script.prepare(self.keys(queue))
-            # The last slice first: each comes in front of the one before.
-            for start in range((len(ids) - 1) // SLICE * SLICE, -1, -SLICE):
-                part = ids[start : start + SLICE]
-                calls.append((prepared, (self.owner, mode, b"", b"", *part)))
+            # The last part first: each comes in front of the one before.
+            for part, stay in reversed(list(self.returned.parts(queue, entries, SLICE))):
+                after = (b"", *stay) if stay else ()
+                most = limit(self.max_deliveries)
+                calls.append((prepared, (self.owner, mode, b"", most, *part, *after)))
             # Lists that this makes anew live no longer than their queue.
             calls += self.in_use(queue)
+            if mode != b"release":
+                self.returned.note(queue, entries)
         try:
             self.link.send(calls, repeat=True)
         except CONNECTION_ERRORS:
@@ -236,10 +247,13 @@ class Jobs(Connections):
 
     def _make_heart(self) -> heart.Heart:
         return heart.Heart(
+            node_id(self.server_identity),
             self.lasting_link(),
             self.global_keyprefix,
             partial(queue_keys, prefix=self.global_keyprefix, hash_tags=self.hash_tags),
-            heart.Settings(self.node_ttl, self.presence_grace, self.heartbeat_interval),
+            heart.Settings(
+                self.node_ttl, self.presence_grace, self.heartbeat_interval, self.max_deliveries
+            ),
         )
 
     def leave(self) -> None:

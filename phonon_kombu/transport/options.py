@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from ..errors import ConfigurationError
 from . import confirms
+
+logger = logging.getLogger("phonon_kombu.transport")
 
 #: Options of this transport, beside those of kombu's Redis transport.
 OURS = (
@@ -17,6 +21,8 @@ OURS = (
     "node_ttl",
     "presence_grace",
     "heartbeat_interval",
+    "max_deliveries",
+    "claim_timeout",
     "delayed_delivery",
     "confirm_publish",
     "confirm_replicas",
@@ -91,10 +97,16 @@ def check(given: Mapping[str, Any], known: Iterable[str]) -> None:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ConfigurationError(f"transport option {name}={value!r}: it must be a number")
     for name in SECONDS & given.keys():
-        if given[name] is None or given[name] <= 0:
-            raise ConfigurationError(
-                f"transport option {name}={given[name]!r}: it must be a positive number of seconds"
-            )
+        positive_seconds(name, given[name])
+    most = given.get("max_deliveries")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise ConfigurationError(
+            f"transport option max_deliveries={most!r}: it must be 1 or more, or None for no limit"
+        )
+    if given.get("claim_timeout") is not None:
+        positive_seconds("claim_timeout", given["claim_timeout"])
+    if given.get("visibility_timeout") is not None:
+        explain_visibility_timeout()
     if given.get("heartbeat_interval", 15) * 2 > given.get("node_ttl", 60):
         raise ConfigurationError(
             "transport option heartbeat_interval must be at most half of node_ttl: one late beat "
@@ -112,3 +124,21 @@ def check(given: Mapping[str, Any], known: Iterable[str]) -> None:
             f"transport option polling_interval={interval!r}: it must be a positive number of "
             "seconds"
         )
+
+
+def positive_seconds(name: str, value: Any) -> None:
+    """Raises :exc:`~phonon_kombu.errors.ConfigurationError` if it is not."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ConfigurationError(
+            f"transport option {name}={value!r}: it must be a positive number of seconds"
+        )
+
+
+@cache
+def explain_visibility_timeout() -> None:
+    """Say once in a process what becomes of a setting that most applications on redis:// have."""
+    logger.info(
+        "visibility_timeout has no effect on phonon://: a task is given to another worker when "
+        "its own is dead, however long it takes. A limit for living workers too is the option "
+        "claim_timeout"
+    )

@@ -213,7 +213,10 @@ class Poller(stock.MultiChannelPoller):
         """What is done every few seconds with an event loop."""
         self.check_overdue()
         self.maybe_check_subclient_health()
-        try:
-            self.maybe_reauth()
-        except CONNECTION_ERRORS as error:
-            logger.debug("re-authentication: %r", error)
+        # kombu 5.6 has no rotating credentials.
+        reauthenticate = getattr(self, "maybe_reauth", None)
+        if reauthenticate is not None:
+            try:
+                reauthenticate()
+            except CONNECTION_ERRORS as error:
+                logger.debug("re-authentication: %r", error)

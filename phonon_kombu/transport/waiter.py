@@ -28,6 +28,7 @@ from redis.exceptions import NoScriptError
 from ..store.scripts import Prepared, load
 from .conversation import Conversation, Entry, Handler
 from .outbox import keeper
+from .returns import NEVER
 
 logger = logging.getLogger("phonon_kombu.transport")
 
@@ -399,4 +400,4 @@ class Waiter(Conversation):
         self.hang_up()
 
     def _release(self, entries: list[Entry]) -> None:
-        self.channel.give_back([(entry[0], entry[1]) for entry in entries], mode=b"release")
+        self.channel.give_back([(entry[0], entry[1], NEVER) for entry in entries], mode=b"release")

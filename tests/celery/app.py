@@ -141,6 +141,7 @@ def ignored(self, tag: str) -> None:
 def die(self, tag: str, times: int) -> str:
     """Kill the pool process in mid-task, the first `times` times."""
     note(tag, "start", self)
+    time.sleep(0.2)
     count = _records(os.environ[ENVIRONMENT["records"]]).hget(f"start:{tag}", self.request.id)
     if int(count) <= times:
         os.kill(os.getpid(), 9)
@@ -148,11 +149,32 @@ def die(self, tag: str, times: int) -> str:
     return "survived"
 
 
+def burn(self, tag: str, seconds: float) -> None:
+    """Compute for so long, letting nobody else have a turn."""
+    note(tag, "start", self)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        sum(range(1000))
+    note(tag, "end", self)
+
+
 def spread(self, tag: str, count: int) -> list[str]:
     """Publish `count` further tasks from inside the pool; return their ids."""
     note(tag, "start", self)
     child = current_app.tasks["record"]
     return [child.delay(tag, number).id for number in range(count)]
+
+
+def balk(self, tag: str, times: int, reason: str = "balked") -> str:
+    """Stall itself, the first `times` times."""
+    from phonon_kombu import Stall
+
+    note(tag, "start", self)
+    count = _records(os.environ[ENVIRONMENT["records"]]).hget(f"start:{tag}", self.request.id)
+    if int(count) <= times:
+        raise Stall(reason)
+    note(tag, "end", self)
+    return f"ran with {self.request.headers and self.request.headers.get('x-mine')}"
 
 
 TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -174,6 +196,9 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "spurn": (spurn, {"bind": True, "acks_late": True}),
     "ignored": (ignored, {"bind": True}),
     "die": (die, {"bind": True, "acks_late": True, "reject_on_worker_lost": True}),
+    "balk": (balk, {"bind": True}),
+    "balk_late": (balk, {"bind": True, "acks_late": True}),
+    "burn_late": (burn, {"bind": True, "acks_late": True}),
     "spread": (spread, {"bind": True}),
 }
 

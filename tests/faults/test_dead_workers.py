@@ -1,7 +1,8 @@
-"""Who is dead, who only looks it, and what becomes of the jobs they held."""
+"""Killed workers, all of one or a part of it: their jobs run elsewhere, soon, and none is lost."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -11,18 +12,12 @@ import pytest
 
 from tests.celery.exam import Exam
 from tests.celery.workers import Worker
+from tests.faults.holding import assert_none_lost, held_by, holders, wait_settled
 from tests.servers import wait_for
 
 TASKS = 60
 #: Within so many seconds after a SIGKILL its jobs run elsewhere, with default settings.
 RECOVERY_SECONDS = 6.0
-
-
-def holders(exam: Exam) -> dict[str, int]:
-    """Return node -> how many jobs of the queue it holds."""
-    owners = exam.broker_server.client(exam.broker_db).hvals("feed.owners:{exam}")
-    nodes = [owner.decode().partition(".")[0] for owner in owners]
-    return {node: nodes.count(node) for node in nodes}
 
 
 def kill_group(worker: Worker) -> None:
@@ -43,73 +38,27 @@ def test_a_killed_workers_jobs_run_elsewhere_in_seconds(exam: Exam, kill: Any, e
         results = [exam.task("record_late").delay(tag, n, 0.2) for n in range(TASKS)]
         exam.wait_ended(tag, 8)
         wait_for(lambda: len(holders(exam)) == 2, message="only one worker holds jobs")
+        # Frozen first, so that what it holds at its death is known.
+        victim.send_signal(signal.SIGSTOP)
+        held = held_by(exam, victim)
         kill(victim)
         killed_at = time.time()
-        ended = exam.wait_ended(tag, TASKS)
-    again = [run for run in exam.log(tag, "start") if run["redelivered"]]
-    first_again = min(run["at"] for run in again) - killed_at
-    print(f"first redelivery {first_again:.2f} s after the kill, {len(again)} redelivered")
+        exam.wait_ended(tag, TASKS)
+        wait_settled(exam)
+    ended = exam.counts(tag, "end")
+    again = {run["id"]: run["at"] for run in exam.log(tag, "start") if run["redelivered"]}
+    first_again = min(again.values()) - killed_at
+    twice = {job for job, runs in ended.items() if runs > 1}
+    print(
+        f"first redelivery {first_again:.2f} s after the kill, "
+        f"{len(again)} redelivered, {len(twice)} had run to the end before"
+    )
     assert set(ended) == {result.id for result in results}
     assert first_again < RECOVERY_SECONDS
-    # Only what ran at the moment of the kill may run to its end a second time.
-    assert sum(ended.values()) <= TASKS + 2
-    assert exam.queue_size() == 0 and holders(exam) == {}
-
-
-def test_a_living_workers_long_task_is_left_alone(exam: Exam) -> None:
-    """Longer than every time limit of ours, in a pool whose main thread is busy with it."""
-    tag = "long"
-    settings = {
-        "broker_transport_options": {
-            "node_ttl": 2, "heartbeat_interval": 0.5, "presence_grace": 0.5,
-        }
-    }  # fmt: skip
-    with (
-        exam.worker(pool="solo", settings=settings),
-        exam.worker(pool="solo", settings=settings),
-    ):
-        results = [exam.task("record_late").delay(tag, n, 6.0) for n in range(2)]
-        ended = exam.wait_ended(tag, 2)
-    assert ended == {result.id: 1 for result in results}
-    assert exam.counts(tag) == {result.id: 1 for result in results}
-
-
-def test_a_lost_heartbeat_connection_is_no_death(exam: Exam) -> None:
-    tag = "cut"
-    client = exam.broker_server.client(exam.broker_db)
-    with exam.worker(concurrency=1) as one, exam.worker(concurrency=1) as two:
-        exam.listening(one, two)
-        results = [exam.task("record_late").delay(tag, n, 1.0) for n in range(10)]
-        exam.wait_started(tag, 2)
-        deadline = time.monotonic() + 4
-        while time.monotonic() < deadline:
-            for presence in client.hvals("node.presence:{nodes}"):
-                client.execute_command("CLIENT", "KILL", "ID", presence.partition(b":")[2])
-            time.sleep(0.5)
-        ended = exam.wait_ended(tag, 10)
-        assert "taken for dead" not in one.log() + two.log()
-    assert ended == {result.id: 1 for result in results}
-    assert not [run for run in exam.log(tag, "start") if run["redelivered"]]
-
-
-def test_a_frozen_worker_comes_back(exam: Exam) -> None:
-    tag = "frozen"
-    settings = {"broker_transport_options": {"node_ttl": 3, "heartbeat_interval": 1}}
-    with (
-        exam.worker(concurrency=1, settings=settings, may_fail=True) as frozen,
-        exam.worker(concurrency=1, settings=settings),
-    ):
-        results = [exam.task("record_late").delay(tag, n, 0.2) for n in range(30)]
-        wait_for(lambda: len(holders(exam)) == 2, message="only one worker holds jobs")
-        frozen.send_signal(signal.SIGSTOP)
-        ended = exam.wait_ended(tag, len(results) - 1)
-        frozen.send_signal(signal.SIGCONT)
-        frozen.wait_for_log("taken for dead")
-        ended = exam.wait_ended(tag, len(results))
-        more = [exam.task("record_late").delay(tag, n, 0.2) for n in range(20)]
-        ended = exam.wait_ended(tag, len(results) + len(more))
-    assert set(ended) == {result.id for result in [*results, *more]}
-    assert exam.queue_size() == 0 and holders(exam) == {}
+    # What was not acknowledged is delivered again, and nothing else: each pool process was at
+    # work on one job, and may have ended one of which the server had not yet heard.
+    assert set(again) == held
+    assert twice <= held and max(ended.values()) <= 2
 
 
 def test_the_last_worker_dies_and_a_new_one_finds_its_jobs(exam: Exam) -> None:
@@ -120,5 +69,42 @@ def test_the_last_worker_dies_and_a_new_one_finds_its_jobs(exam: Exam) -> None:
         only.kill()
     with exam.worker(concurrency=2):
         ended = exam.wait_ended(tag, 20)
+        wait_settled(exam)
     assert set(ended) == {result.id for result in results}
-    assert holders(exam) == {}
+
+
+def test_killed_pool_processes(exam: Exam) -> None:
+    """As the kernel kills when memory runs out: who works on a task, not the worker."""
+    tag = "children"
+    settings = {"task_reject_on_worker_lost": True}
+    with exam.worker(concurrency=2, settings=settings) as worker:
+        results = [exam.task("record_late").delay(tag, n, 0.2) for n in range(30)]
+        for round in range(5):
+            exam.wait_ended(tag, 3 * (round + 1))
+            child = wait_for(worker.children, 30, message="the pool has no processes")[0]
+            os.kill(child, signal.SIGKILL)
+        exam.wait_ended(tag, 30)
+        wait_settled(exam)
+    assert_none_lost(exam, tag, [result.id for result in results])
+
+
+def test_workers_that_are_killed_all_the_time(exam: Exam) -> None:
+    """One of three is killed and replaced every 1.5 s for 30 s, under 5,000 tasks."""
+    tag, count = "churn", 5000
+    with contextlib.ExitStack() as stack:
+        # A replacement may be killed before it is ready.
+        workers = [stack.enter_context(exam.worker(concurrency=2, may_fail=True)) for _ in range(3)]
+        results = [exam.task("record_late").delay(tag, n, 0.005) for n in range(count)]
+        until = time.monotonic() + 30
+        kills = 0
+        while time.monotonic() < until:
+            workers.pop(0).kill()
+            kills += 1
+            workers.append(
+                stack.enter_context(exam.worker(concurrency=2, may_fail=True, wait=False))
+            )
+            time.sleep(1.5)
+        exam.wait_ended(tag, count, timeout_seconds=180)
+        wait_settled(exam)
+    print(f"{kills} workers killed")
+    assert_none_lost(exam, tag, [result.id for result in results])

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,19 @@ class Operations:
         """Acknowledge what is held."""
         for message in self.held:
             message.ack()
+
+    def requeue_all(self) -> None:
+        """Give back what is held, as failed."""
+        for message in self.held:
+            message.requeue()
+
+    def fork_a_child_that_stays(self) -> int:
+        """Fork; the child does nothing for a minute. Returns its process id."""
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(60)
+            os._exit(0)
+        return pid
 
     def fork_a_child_that_exits(self) -> int:
         """Fork; the child exits by ``sys.exit()``. Returns its exit status."""

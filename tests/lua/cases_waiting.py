@@ -53,7 +53,7 @@ case("put", THERE, lambda m: m.put("x", "item of c", other_id="c"), "same", "c",
 case("put", THERE, lambda m: m.put("x", "another item", other_id="c"), "EXISTS",
      about="other id taken too")
 case("put", (*ABSENT, *THERE), lambda m: m.put("x", binding="b"), "UNBOUND", about="unbound", a="1")
-case("put", (*ABSENT, *THERE), lambda m: m.put("x", "another item", other_id="y"), "FULL",
+case("put", (*ABSENT, *THERE), lambda m: m.put("x", "another item", other_id="y"), "QUEUEFULL",
      about="queue full", max_length=1, overflow="reject-publish")
 case("put", THERE, lambda m: m.put("x"), "same", "x", about="again, queue full", max_length=1,
      overflow="reject-publish")
@@ -144,6 +144,23 @@ case("append", THERE, lambda m: m.append("x", "another item", "c"), "EXISTS",
 case("append", (*ABSENT, *THERE), lambda m: m.append("x"), "RULED", about="has rules", rules="1")
 
 
+def _shelved(c: Change, id: str = "x", item: str = ITEM) -> Change:
+    return c.set("items", id, item).count("publishes").stall(id, "because")
+
+
+case("shelve", "retracted", lambda m: m.shelve("x", level=3), "stalled", "x",
+     lambda c: _shelved(c).set("priorities", "x", 3), "level 3")
+case("shelve", ABSENT, lambda m: m.shelve("x"), "stalled", "x", _shelved)
+case("shelve", "absent", lambda m: m.shelve("x", binding="b"), "stalled", "x", _shelved,
+     "bound", b="1")
+case("shelve", THERE, lambda m: m.shelve("x"), "same", "x", about="again")
+case("shelve", THERE, lambda m: m.shelve("x", "another item"), "EXISTS", about="another item")
+case("shelve", THERE, lambda m: m.shelve("x", "another item", "x~"), "same", "x~1",
+     lambda c: _shelved(c, "x~1", "another item"), "numbered")
+case("shelve", (*ABSENT, *THERE), lambda m: m.shelve("x", binding="b"), "UNBOUND",
+     about="unbound", a="1")
+
+
 def _claimed(c: Change, level: int = 0, owner: str = "A") -> Change:
     return c.take("x", level).set("claimed", "x", c.now).set("owners", "x", owner)
 
@@ -162,7 +179,8 @@ case("claim", "ready, level 4", _claim, "claimed", [("x", ITEM, None)],
      lambda c: _claimed(c, 4).wake())
 case("claim", "ready, redelivered", _claim, "claimed", [("x", ITEM, 0)],
      lambda c: _claimed(c).wake())
-case("claim", "ready, failed", _claim, "claimed", [("x", ITEM, 1)], lambda c: _claimed(c).wake())
+case("claim", ("ready, failed", "ready, taken from A"), _claim, "claimed", [("x", ITEM, 1)],
+     lambda c: _claimed(c).wake())
 case("claim", ("ready, with a ghost", "ready, retried"), _claim, "claimed", [("x", ITEM, None)],
      lambda c: _claimed(c.take("x").haunt("x", -1)).wake(), "past a ghost")
 case("claim", READY, lambda m: m.claim("A", order="highest").ids, "ready", ["r"],
@@ -238,6 +256,11 @@ case("purge", ("stalled", "retracted"), lambda m: m.purge(), "same", [2, 0],
      lambda c: _rest_purged(c.take("x").haunt("x", -1)), "past a ghost")
 
 
+def _marked(c: Change) -> Change:
+    put_at = int(c.parts["published"]["x"])
+    return c.set("owners", "x", f"late:{put_at}:{c.parts['owners']['x']}")
+
+
 MAINTAINED = (*seeds_in("absent", "stalled"), *seeds_in("ready", but=("ready, expired",)),
               "scheduled", "scheduled, level 4", *seeds_in("claimed", but=("claimed, expired",)))
 case("maintain", MAINTAINED, lambda m: m.maintain(), "same", [0, 0, 0])
@@ -254,8 +277,12 @@ case("maintain", "claimed, expired", lambda m: m.maintain(), "claimed", [0, 0, 0
 case("maintain", ("claimed", "claimed by another", "claimed, failed twice", "claimed, level 4"),
      lambda m: m.maintain(), "claimed", [0, 0, 0], about="in time", claim_timeout=50 * HOUR_MS)
 case("maintain", "claimed long ago", lambda m: m.maintain(), "ready", [0, 0, 1],
-     lambda c: (c.drop("x", "claimed", "owners").set("cancelled", "x", 1).front("x").wake()),
+     lambda c: (_marked(c).drop("x", "claimed").set("cancelled", "x", 1).front("x").wake()),
      "claim_timeout", claim_timeout=50 * HOUR_MS)
+case("maintain", "claimed long ago", lambda m: m.maintain(max_deliveries=1), "stalled", [0, 0, 1],
+     lambda c: (c.drop("x", "claimed", "owners", "published")
+                .stall("x", "max_deliveries: failed 1 times")),
+     "claim_timeout, at the limit", claim_timeout=50 * HOUR_MS)
 case("maintain", ("ready, expired",), lambda m: m.maintain(), "absent", [0, 1, 0],
      lambda c: c.haunt("x").gone("x").bury("expired", "x"), "to an exchange", dead_exchange="dlx")
 case("maintain", "scheduled, expired", lambda m: m.maintain(), "absent", [0, 1, 0],

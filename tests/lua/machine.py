@@ -140,7 +140,8 @@ class Machine:
             self.client.execute_command("ACL", "DELUSER", FENCED_USER)
 
     def _allow(self, keys: list[bytes]) -> None:
-        rules = [b"~" + key for key in keys]
+        # A task's result is announced under the name of its key.
+        rules = [kind + key for key in keys for kind in (b"~", b"&")]
         channel = b"&" + finish_channel(self.queue, self.prefix)
         self.client.execute_command(
             "ACL", "SETUSER", FENCED_USER, "on", ">secret", "resetkeys", "resetchannels",
@@ -185,17 +186,40 @@ class Machine:
         """job/cancel."""
         return int(self.run("job/cancel", owner, mode, delay_ms, limit, *ids))
 
-    def stall(self, id: str, reason: str = "because") -> Any:
+    def shelve(
+        self, id: str, item: str | None = None, other_id: str = "", level: int = 0,
+        reason: str = "because", binding: str = "",
+    ) -> str:  # fmt: skip
+        """job/shelve; the item is by default one that tells its id."""
+        item = f"item of {id}" if item is None else item
+        reply: str = self.run("job/shelve", id, item, other_id, level, reason, binding)
+        return reply
+
+    def stall(self, id: str, reason: str = "because", owner: str = "") -> Any:
         """job/stall."""
-        return self.run("job/stall", id, reason)
+        return self.run("job/stall", id, reason, owner)
 
     def retry(self, id: str) -> Any:
         """job/retry."""
         return self.run("job/retry", id)
 
-    def retract(self, id: str) -> Any:
+    def retract(self, id: str, waiting: bool = False) -> Any:
         """job/retract."""
-        return self.run("job/retract", id)
+        return self.run("job/retract", id, "1" if waiting else "")
+
+    def lookup(self, *ids: str) -> list[tuple[str, str, str]]:
+        """job/lookup: id, state and head of each."""
+        _, *found = self.run("job/lookup", *ids)
+        return [(found[i], found[i + 1], found[i + 11]) for i in range(0, len(found), 12)]
+
+    def page(self, state: str, limit: int = 10, before: Any = "") -> list[str]:
+        """job/page: the ids of all slices."""
+        cursor, found = "", []
+        while True:
+            cursor, _, *values = self.run("job/page", state, cursor, limit, before)
+            found += values[::12]
+            if not cursor:
+                return found
 
     def resolve(self, id: str, owner: str = "A", result: str = "42", keep_ms: Any = "") -> Any:
         """job/resolve."""
@@ -204,18 +228,21 @@ class Machine:
             "job/resolve", id, owner, result, keep_ms, channel, result=self.keys.result(id)
         )
 
-    def recover(self, owner: str, mode: str = "restore", keep: tuple[str, ...] = ()) -> int:
+    def recover(
+        self, owner: str, mode: str = "restore", keep: tuple[str, ...] = (), limit: Any = "",
+        before_ms: Any = "",
+    ) -> int:  # fmt: skip
         """job/recover, all slices of it; returns how many were given back."""
         cursor, given = "0", 0
         while True:
-            cursor, count = self.run("job/recover", owner, cursor, mode, *keep)
+            cursor, count = self.run("job/recover", owner, cursor, mode, limit, before_ms, *keep)
             given += count
             if cursor == "0":
                 return given
 
-    def maintain(self, limit: int = 100) -> list[int]:
+    def maintain(self, limit: int = 100, max_deliveries: Any = "") -> list[int]:
         """job/maintain: promoted, expired, timed out."""
-        return list(self.run("job/maintain", limit))[:3]
+        return list(self.run("job/maintain", limit, max_deliveries))[:3]
 
     def reject(self, owner: str, *ids: str) -> list[int]:
         """job/reject: how many, whether they wait for the dead-letter exchange."""

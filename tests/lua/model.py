@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ class Job:
     since: Time | None = None
     failures: int | None = None
     reason: str = ""
+    #: Who may still finish it, having been taken for dead.
+    late: str = ""
 
 
 def _rank_time(time: Time) -> float:
@@ -74,6 +77,7 @@ class Model:
         ready.insert(0 if front else len(ready), job.id)
 
     def _leave(self, job: Job) -> None:
+        job.late = ""
         if job.state == "ready":
             self.lists[job.level].remove(job.id)
         job.due, job.owner, job.since = None, "", None
@@ -171,6 +175,9 @@ class Model:
     def finish(self, owner: str, ids: tuple[str, ...]) -> int:
         """How many were finished."""
         held = self._held(owner, ids)
+        if owner:
+            jobs = [self.jobs[id] for id in dict.fromkeys(ids) if id in self.jobs]
+            held += [job for job in jobs if job.state == "ready" and job.late == owner]
         for job in held:
             self._delete(job)
         self.finishes += len(held)
@@ -203,13 +210,30 @@ class Model:
                 self._ready(job, front=True)
         return len(held)
 
-    def recover(self, owner: str, mode: str, keep: tuple[str, ...], order: list[str]) -> int:
+    def recover(
+        self, owner: str, mode: str, keep: tuple[str, ...], limit: int, order: list[str]
+    ) -> int:
         """How many were given back. Of jobs put in the same millisecond, either may come first:
         `order` says which did."""
         held = [j for j in self._held(owner, tuple(self.jobs)) if j.id not in keep]
         places = {id: place for place, id in enumerate(order)}
-        held.sort(key=lambda j: (_rank(j, j.published)[0], places.get(j.id, -1)))
-        return self.cancel(owner, tuple(j.id for j in held), mode, 0, 0, Around(0, 0))
+
+        def order_of(job: Job) -> tuple[Any, ...]:
+            failures = (job.failures or 0) if mode == "cancel" else 0
+            chance = hashlib.sha1(f"{failures}{job.id}".encode()).hexdigest()
+            turn = -1 if failures % 2 else 1
+            age = _rank(job, job.published)[0]
+            return failures, chance if failures > 3 else "", turn * age, places.get(job.id, -1)
+
+        held.sort(key=order_of)
+        return self._take_back(owner, held, mode, limit, Around(0, 0))
+
+    def _take_back(self, owner: str, held: list[Job], mode: str, limit: int, now: Around) -> int:
+        owners = {job.id: job.owner for job in held}
+        done = self.cancel(owner, tuple(owners), mode, 0, limit, now)
+        for job in held:
+            job.late = owners[job.id] if mode == "cancel" and job.state == "ready" else ""
+        return done
 
     def stall(self, id: str, reason: str) -> str:
         """The id, or NOTFOUND."""
@@ -266,7 +290,7 @@ class Model:
             end = now.low - self.claim_timeout_ms
             late = [job for job in late if _rank(job, job.since)[0] <= end]
             late = sorted(late, key=lambda job: _rank(job, job.since))[:limit]
-            self.cancel("", tuple(job.id for job in late), "cancel", 0, 0, now)
+            self._take_back("", late, "cancel", 0, now)
         return [promoted, expired, len(late)]
 
     # Against the server --------------------------------------------------------------------

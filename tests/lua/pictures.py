@@ -14,6 +14,22 @@ Picture = dict[str, Any]
 LISTS = tuple("ids" if level == 0 else f"ids.{level}" for level in range(LEVELS))
 
 
+def is_mark(owner: str) -> bool:
+    """Whether it is no owner, but what is left of a claim that was taken from a dead one."""
+    return owner.startswith("late:")
+
+
+def tidy(picture: Picture) -> Picture:
+    """The picture without the marks of jobs that are no more: the next recovery drops them."""
+    items, found = picture.get("items", {}), dict(picture)
+    found["owners"] = {
+        id: owner
+        for id, owner in picture.get("owners", {}).items()
+        if not is_mark(owner) or id in items
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 def entries(picture: Picture) -> Counter[str]:
     """How often each id stands in the ids lists."""
     return Counter(id for name in LISTS for id in picture.get(name, ()))
@@ -45,10 +61,12 @@ def check(picture: Picture, stats: list[int] | None = None) -> None:
         )
     }  # fmt: skip
     count = entries(picture)
+    part["owners"] &= items  # a mark may outlive its job, until the next recovery
     for id in items | set(count) | set().union(*part.values()):
         states = states_of(picture, id, count)
         assert len(states) == 1, f"{id} is {states} in {picture}"
-    assert part["owners"] <= part["claimed"]
+    held = {id for id, owner in picture.get("owners", {}).items() if not is_mark(owner)}
+    assert held <= part["claimed"]
     assert part["reasons"] == part["stalled"]
     assert part["published"] == items - part["stalled"]
     assert part["cancelled"] <= items - part["stalled"]
@@ -151,7 +169,7 @@ Changes = Callable[[Change], Any]
 
 
 def live(picture: Picture) -> Picture:
-    """The picture without ghosts and wake: of the entries of an id in a list, those nearest to
+    """The picture without ghosts, wake and marks: of an id's entries in a list, those nearest to
     the front are its ghosts."""
     ghosts = Counter(picture.get("ghosts", {}))
     found = {name: value for name, value in picture.items() if name not in ("ghosts", "wake")}
@@ -163,4 +181,6 @@ def live(picture: Picture) -> Picture:
             else:
                 kept.append(id)
         found[name] = kept[::-1]
+    owners = picture.get("owners", {})
+    found["owners"] = {id: owner for id, owner in owners.items() if not is_mark(owner)}
     return {name: value for name, value in found.items() if value}

@@ -10,7 +10,16 @@ import phonon_kombu.thoonk as thoonk_room
 PAGES = Path(__file__).parents[2] / "docs"
 
 #: What the classes of this room use among themselves.
-INTERNAL = {"TYPE", "address", "finish_channel", "leave", "subscription", "wait"}
+INTERNAL = {
+    "TYPE",
+    "address",
+    "finish_channel",
+    "join",
+    "leave",
+    "server_identity",
+    "subscription",
+    "wait",
+}
 
 
 def test_jobs_from_python(url: str) -> None:

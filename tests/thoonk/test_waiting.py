@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from phonon_kombu.phonon.heart import LOOK_SECONDS
 from phonon_kombu.thoonk import Empty, Thoonk, base
 from tests.servers import RedisServer, wait_for
 
@@ -154,4 +155,6 @@ def test_waiting_asks_the_server_little(far: Thoonk, line: LossyLine) -> None:
     before = line.requests
     with pytest.raises(Empty):
         job.get(timeout=3)
-    assert 0 < line.requests - before <= 2 * (3 / base.POLL_SECONDS + 2)
+    # If other processes are there, the heart may be the one to look after them.
+    looks = 3 * (3 / LOOK_SECONDS + 2)
+    assert 0 < line.requests - before <= 2 * (3 / base.POLL_SECONDS + 2) + looks

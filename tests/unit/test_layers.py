@@ -22,7 +22,7 @@ ROOMS = {
     "transport": {"errors", "store", "phonon", "thoonk"},
     "backend": {"errors", "store", "phonon", "thoonk", "transport"},
 }
-DOORS = {"__init__", "registration", "cli", "demo", "testing"}
+DOORS = {"__init__", "registration", "cli", "control", "demo", "stalling", "testing"}
 
 #: Libraries that only some rooms may know -> those rooms (doors may know all).
 LIBRARIES = {
@@ -34,7 +34,6 @@ LIBRARIES = {
 #: A file's import of a library that its room may not know -> why it does all the same.
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("phonon/heart.py", "redis"): "a beat outlives every error of the client library",
-    ("thoonk/addresses.py", "redis"): "users hand over a redis.Redis, or its URL",
     ("thoonk/session.py", "redis"): "users hand over a redis.Redis, and results need its PUB/SUB",
     ("thoonk/results.py", "redis"): "results need its PUB/SUB",
 }

@@ -18,7 +18,9 @@ local function hold(ids, bodies, owner, at, reply)
     local holders = redis.call('HMGET', owners, unpack(ids))
     for i, since in ipairs(redis.call('ZMSCORE', claimed, unpack(ids))) do
       local id = ids[i]
-      if not holders[i] and tonumber(since) == at and not ours[id] then
+      -- (A mark that a dead owner's claim has left is no owner.)
+      local held = holders[i] and string.sub(holders[i], 1, 5) ~= 'late:'
+      if not held and tonumber(since) == at and not ours[id] then
         ours[id] = i
         owned[#owned + 1], owned[#owned + 2] = id, owner
       end

@@ -1,19 +1,34 @@
 --[[ job/cancel: give claimed jobs back, to the front of their queue in the order given.
 KEYS    1 claimed ZSET   2 owners HASH   3 cancelled HASH   4 scheduled ZSET   5 wake ZSET
-        6 priorities HASH   7 stalled SET   8 reasons HASH   9 published ZSET
-        10+ levels LIST (all ten, level 0 first)
+        6 priorities HASH   7 stalled SET   8 reasons HASH   9 published ZSET   10 config HASH
+        11+ levels LIST (all ten, level 0 first)
 ARGV    1 owner ('' whoever holds them)
         2 mode ('cancel' counts a failure, 'restore' marks redelivered, 'release' neither)
         3 delay_ms ('' none: else they become scheduled)
-        4 max_deliveries ('' no limit: a job that failed so often is stalled)   5+ ids
+        4 max_deliveries ('' no limit: a job that failed so often is stalled; where the queue's
+        config has one, that counts)
+        5+ ids (after an empty one, jobs that stay before them where these stand in front)
 RETURNS how many were given back   ERRORS none
-STATES  claimed -> ready, scheduled, stalled   COST O(ids * log n) ]]
+STATES  claimed -> ready, scheduled, stalled   COST O(ids * (log n + jobs that stay before)) ]]
 --- @include now
-local wake, priorities = KEYS[5], KEYS[6]
-local levels = { unpack(KEYS, 10) }
+local wake, priorities, config = KEYS[5], KEYS[6], KEYS[10]
+local cancelled, stalled, reasons, published = KEYS[3], KEYS[7], KEYS[8], KEYS[9]
+local levels = { unpack(KEYS, 11) }
 --- @include ready
-local at, limit = now(), tonumber(ARGV[4])
-local given = { unpack(ARGV, 5) }
+--- @include fail
+local at, counts = now(), ARGV[2] == 'cancel'
+local limit = counts and most_deliveries(ARGV[4])
+local given, stay, staying = {}, {}, 0
+for i = 5, #ARGV do
+  if staying > 0 then
+    stay[ARGV[i]] = true
+    staying = staying + 1
+  elseif ARGV[i] == '' then
+    staying = 1
+  else
+    given[#given + 1] = ARGV[i]
+  end
+end
 local owners = redis.call('HMGET', KEYS[2], unpack(given))
 local scores = redis.call('ZMSCORE', KEYS[1], unpack(given))
 local done = 0
@@ -24,22 +39,16 @@ for i = #given, 1, -1 do
     and redis.call('ZREM', KEYS[1], id) == 1 then
     done = done + 1
     redis.call('HDEL', KEYS[2], id)
-    local failures = 0
-    if ARGV[2] == 'cancel' then
-      failures = redis.call('HINCRBY', KEYS[3], id, 1)
-    elseif ARGV[2] == 'restore' then
-      redis.call('HSETNX', KEYS[3], id, 0)
+    if ARGV[2] == 'restore' then
+      redis.call('HSETNX', cancelled, id, 0)
     end
-    if limit and failures >= limit then
-      redis.call('SADD', KEYS[7], id)
-      redis.call('HSET', KEYS[8], id, 'max_deliveries: failed ' .. failures .. ' times')
-      redis.call('ZREM', KEYS[9], id)
-      redis.call('HDEL', KEYS[3], id)
-    elseif ARGV[3] ~= '' and tonumber(ARGV[3]) > 0 then
-      redis.call('ZADD', KEYS[4], at + ARGV[3], id)
-      redis.call('ZADD', wake, 0, 'w')
-    else
-      ready(id, true)
+    if not (counts and fail(id, limit)) then
+      if ARGV[3] ~= '' and tonumber(ARGV[3]) > 0 then
+        redis.call('ZADD', KEYS[4], at + ARGV[3], id)
+        redis.call('ZADD', wake, 0, 'w')
+      else
+        ready(id, true, stay, staying - 1)
+      end
     end
   end
 end

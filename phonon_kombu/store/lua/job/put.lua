@@ -14,7 +14,7 @@ ARGV    1 id   2 item   3 other_id ('' none)   4 level (0-9; KEYS 3 is its list)
         11 dedup_of (the job that this one succeeds may have the same)
         12 order ('highest': jobs of level 0 are dropped first, else of level 9)
 RETURNS the id taken; for a duplicate {the id of the job that has the deduplication id}
-ERRORS  EXISTS, UNBOUND, FULL   STATES absent -> ready, scheduled; ready -> absent
+ERRORS  EXISTS, UNBOUND, QUEUEFULL   STATES absent -> ready, scheduled; ready -> absent
 COST    O(log n), and O(log n) for each of up to 100 jobs that are dropped ]]
 --- @include now
 local items, config, published, cancelled = KEYS[2], KEYS[1], KEYS[4], KEYS[10]

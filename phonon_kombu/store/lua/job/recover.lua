@@ -1,44 +1,77 @@
 --[[ job/recover: give back a slice of what `owner` holds, to the front, marked redelivered.
+Those that have failed before go behind the others, and every other time the youngest first: where
+one of them kills its worker, once the older ones are done before and once the younger ones. Where
+there are several such, chance must help: from the fifth time on the order is any.
+The owner may still finish what nobody has claimed since, where it was taken for dead ('cancel').
 KEYS    1 claimed ZSET   2 owners HASH   3 cancelled HASH   4 published ZSET   5 wake ZSET
-        6 priorities HASH   7+ levels LIST (all ten, level 0 first)
+        6 priorities HASH   7 stalled SET   8 reasons HASH   9 config HASH   10 items HASH
+        11+ levels LIST (all ten, level 0 first)
 ARGV    1 owner (ending in '.': all that begin with it)   2 cursor ('0' to begin)
-        3 mode ('cancel' counts a failure, else 'restore')   4+ ids to leave
+        3 mode ('cancel' counts a failure, else 'restore')
+        4 max_deliveries ('' no limit; see job/cancel)
+        5 before_ms ('' any: else only what was claimed until then)   6+ ids to leave
 RETURNS the next cursor ('0': that was all), how many were given back   ERRORS none
-STATES  claimed -> ready   COST O(slice), a slice is about 200 claims ]]
-local wake, priorities = KEYS[5], KEYS[6]
-local levels = { unpack(KEYS, 7) }
+STATES  claimed -> ready, stalled   COST O(slice), a slice is about 200 claims ]]
+local claimed, cancelled, published, wake, priorities = KEYS[1], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local stalled, reasons, config = KEYS[7], KEYS[8], KEYS[9]
+local levels = { unpack(KEYS, 11) }
 --- @include ready
+--- @include fail
+--- @include late
 local owner, whole = ARGV[1], string.sub(ARGV[1], -1) ~= '.'
+local counts, before = ARGV[3] == 'cancel', tonumber(ARGV[5])
 local kept = {}
-for i = 4, #ARGV do
+for i = 6, #ARGV do
   kept[ARGV[i]] = true
 end
 local scan = redis.call('HSCAN', KEYS[2], ARGV[2], 'COUNT', 200)
 local found = {}
 for i = 1, #scan[2], 2 do
-  local id = scan[2][i]
-  local holder = whole and scan[2][i + 1] or string.sub(scan[2][i + 1], 1, #owner)
-  if holder == owner and not kept[id] then
-    found[#found + 1] = { id, tonumber(redis.call('ZSCORE', KEYS[4], id) or 0), i }
+  local id, held_by = scan[2][i], scan[2][i + 1]
+  local holder = whole and held_by or string.sub(held_by, 1, #owner)
+  if holder == owner then
+    local since = redis.call('ZSCORE', claimed, id)
+    if not since then
+      -- A peer that knows no owners has finished it or given it back.
+      redis.call('HDEL', KEYS[2], id)
+    elseif not kept[id] and (not before or tonumber(since) <= before) then
+      local put_at = redis.call('ZSCORE', published, id)
+      local failures = counts and tonumber(redis.call('HGET', cancelled, id) or 0) or 0
+      found[#found + 1] = {
+        id = id, held_by = held_by, put_at = put_at, at = tonumber(put_at or 0), place = i,
+        failures = failures, chance = failures > 3 and redis.sha1hex(failures .. id) or '',
+      }
+    end
+  elseif string.sub(held_by, 1, 5) == 'late:' and redis.call('HEXISTS', KEYS[10], id) == 0 then
+    redis.call('HDEL', KEYS[2], id)
   end
 end
--- The youngest first, each later one in front of it: the oldest ends up in front.
-table.sort(found, function(a, b)
-  if a[2] ~= b[2] then
-    return a[2] > b[2]
+-- The one to be first comes last, each in front of the one before.
+table.sort(found, function(b, a)
+  if a.failures ~= b.failures then
+    return a.failures < b.failures
   end
-  return a[3] > b[3]
+  if a.chance ~= b.chance then
+    return a.chance < b.chance
+  end
+  if a.failures % 2 == 1 then
+    a, b = b, a
+  end
+  if a.at ~= b.at then
+    return a.at < b.at
+  end
+  return a.place < b.place
 end)
-for _, entry in ipairs(found) do
-  local id = entry[1]
-  redis.call('HDEL', KEYS[2], id)
-  if redis.call('ZREM', KEYS[1], id) == 1 then
-    if ARGV[3] == 'cancel' then
-      redis.call('HINCRBY', KEYS[3], id, 1)
-    else
-      redis.call('HSETNX', KEYS[3], id, 0)
-    end
-    ready(id, true)
+local limit = counts and most_deliveries(ARGV[4])
+for _, job in ipairs(found) do
+  redis.call('ZREM', claimed, job.id)
+  redis.call('HDEL', KEYS[2], job.id)
+  if not counts then
+    redis.call('HSETNX', cancelled, job.id, 0)
+    ready(job.id, true)
+  elseif not fail(job.id, limit) then
+    redis.call('HSET', KEYS[2], job.id, late_mark(job.put_at or '', job.held_by))
+    ready(job.id, true)
   end
 end
 return { scan[1], #found }

@@ -1,11 +1,12 @@
 --[[ node/census: who beats, who is overdue, who is still to be recovered.
-KEYS    1 beats ZSET   2 presence HASH   3 dying SET
+KEYS    1 beats ZSET   2 presence HASH   3 dying ZSET
 ARGV    1 ttl_ms
 RETURNS nodes whose last beat is older than ttl_ms, presence of all as field, value, ..., nodes
-        being recovered   ERRORS none   COST O(nodes) ]]
+        being recovered with when they were declared dead (ms) as node, ms, ...
+ERRORS  none   COST O(nodes) ]]
 --- @include now
 return {
   redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now() - ARGV[1], 'LIMIT', 0, 100),
   redis.call('HGETALL', KEYS[2]),
-  redis.call('SMEMBERS', KEYS[3]),
+  redis.call('ZRANGE', KEYS[3], 0, 99, 'WITHSCORES'),
 }

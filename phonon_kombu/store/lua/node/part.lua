@@ -1,10 +1,14 @@
 --[[ node/part: forget a node: it has said goodbye, or all that it held was given back.
-KEYS    1 beats ZSET   2 presence HASH   3 about HASH   4 dying SET   5 held SET
-ARGV    1 node
-RETURNS 1   ERRORS none   COST O(log nodes) ]]
+One that was declared dead and has joined again since is not forgotten.
+KEYS    1 beats ZSET   2 presence HASH   3 about HASH   4 dying ZSET   5 held SET
+ARGV    1 node   2 dead_ms ('' goodbye: else when it was declared dead)
+RETURNS 1, or 0 if it has come back   ERRORS none   COST O(log nodes) ]]
+if ARGV[2] ~= '' and redis.call('ZSCORE', KEYS[4], ARGV[1]) ~= ARGV[2] then
+  return 0
+end
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
-redis.call('SREM', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('DEL', KEYS[5])
 return 1

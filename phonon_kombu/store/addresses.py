@@ -44,12 +44,25 @@ def pool_of_client(client: Any) -> redis.ConnectionPool:
             f"client={type(client).__name__}: it must be a redis.Redis "
             "(redis.asyncio and RedisCluster are not supported)"
         )
+    return copy_of(theirs)
+
+
+def copy_of(pool: redis.ConnectionPool) -> redis.ConnectionPool:
+    """Another pool that connects as `pool` does, with connections of its own."""
     kwargs = {
         name: value
-        for name, value in theirs.connection_kwargs.items()
+        for name, value in pool.connection_kwargs.items()
         if not name.startswith(_POOL_OWN)
     }
-    return redis.ConnectionPool(connection_class=theirs.connection_class, **{**kwargs, **_PLAIN})
+    return redis.ConnectionPool(connection_class=pool.connection_class, **{**kwargs, **_PLAIN})
+
+
+def connection_of(pool: redis.ConnectionPool) -> Any:
+    """A connection of `pool`, kept out of it until released."""
+    try:
+        return pool.get_connection()
+    except TypeError:  # redis-py before 5.3 wants to know for what
+        return pool.get_connection("_")
 
 
 def pool_of_url(url: str) -> redis.ConnectionPool:
@@ -90,6 +103,17 @@ def pool_of_url(url: str) -> redis.ConnectionPool:
         raise ConfigurationError(f"a URL that makes no sense: {error}") from None
 
 
+def pool_of_options(**options: Any) -> redis.ConnectionPool:
+    """A pool for the server that the arguments of ``redis.Redis`` name.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that it does not know.
+    """
+    try:
+        return pool_of_client(redis.Redis(**options))
+    except TypeError as error:
+        raise ConfigurationError(f"an option that redis.Redis does not know: {error}") from None
+
+
 def _is_database(path: str) -> bool:
     return not path or (path.isascii() and path.isdigit())
 
@@ -104,6 +128,6 @@ def _option(name: str, value: str) -> tuple[str, str]:
 
 
 def _embedded_pool(directory: str) -> redis.ConnectionPool:
-    from ..store.embedded import acquire
+    from .embedded import acquire
 
     return pool_of_client(redis.Redis(**acquire(directory or None).client_options()))
