@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from .registration import register
 
 if TYPE_CHECKING:
+    from .backend.aggregate import aggregate
+    from .backend.progress import chord_progress
     from .stalling import Stall
 
 __version__ = "0.1.0"
 
-__all__ = ["Stall", "__version__"]
+__all__ = ["Stall", "__version__", "aggregate", "chord_progress"]
 
 register()
 
@@ -26,4 +28,12 @@ def __getattr__(name: str) -> Any:
         from .stalling import Stall
 
         return Stall
+    if name == "aggregate":
+        from .backend.aggregate import aggregate
+
+        return aggregate
+    if name == "chord_progress":
+        from .backend.progress import chord_progress
+
+        return chord_progress
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,9 +10,12 @@ import sys
 
 import click
 
+from ..registration import prepare_workers
 from .act import cancel, pause, resume, retract, retry, stall
 from .frame import INTERRUPTED, Phonon
 from .look import jobs, show, status
+
+prepare_workers()
 
 
 @click.group(cls=Phonon, options_metavar="")

@@ -81,9 +81,14 @@ class Operator(Sight):
         and `state` those that are claimed are left alone.
         """
         script, why = load("job/stall"), reason.encode("utf-8", "replace")
+
+        def call(job: JobInfo) -> Any:
+            keys = self.keys(job.queue)
+            return script.prepare(keys), (job_id(job.id), why, b"", keys.stall_channel)
+
         return self._act(
             Action(
-                lambda job: (script.prepare(self.keys(job.queue)), (job_id(job.id), why, b"")),
+                call,
                 LISTED,
                 ("ready", "scheduled"),
                 NotClaimed,
@@ -99,9 +104,14 @@ class Operator(Sight):
         Raises :exc:`~phonon_kombu.errors.NotStalled`, :exc:`~phonon_kombu.errors.NotFound`.
         """
         script = load("job/retry")
+
+        def call(job: JobInfo) -> Any:
+            keys = self.keys(job.queue)
+            return script.prepare(keys), (job_id(job.id), keys.retry_channel)
+
         return self._act(
             Action(
-                lambda job: (script.prepare(self.keys(job.queue)), (job_id(job.id),)),
+                call,
                 ("stalled",),
                 ("stalled",),
                 NotStalled,

@@ -22,10 +22,12 @@ from phonon_kombu.phonon.fields import (
     WindowedList,
 )
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import ExchangeKeys, NodeKeys
+from phonon_kombu.store.keys import AggregateKeys, ChordKeys, ExchangeKeys, NodeKeys
+from phonon_kombu.store.scripts import Prepared
 from phonon_kombu.thoonk.states import GRID, STATES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, Case, play
+from tests.lua.feeds import run_feed_scripts
 from tests.lua.machine import HOUR_MS, Machine, connect, encoded
 from tests.servers import RedisServer
 
@@ -68,6 +70,11 @@ def exchange(m: Machine) -> None:
         assert m.run("exchange/unbind", "a", "b") == 0
 
 
+def feeds(m: Machine) -> None:
+    """feed/* and sorted_feed/*, all paths."""
+    run_feed_scripts(m, fenced=True)
+
+
 def nodes(m: Machine) -> None:
     """node/* and lock/*: join, beat, be judged, be buried, part."""
     m.keys = NodeKeys()  # type: ignore[assignment]
@@ -91,6 +98,14 @@ def nodes(m: Machine) -> None:
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
         assert [m.run("node/elect", who, HOUR_MS) for who in "aa"] == [0, 0]
         assert 0 < m.run("node/elect", "b", HOUR_MS) <= HOUR_MS
+
+
+def probe(m: Machine) -> None:
+    """node/probe, which leaves nothing."""
+    m.keys = NodeKeys()  # type: ignore[assignment]
+    with m.fence():
+        assert m.run("node/probe", *scripts.commands()) == []
+    assert m.client.keys() == []
 
 
 def results(m: Machine) -> None:
@@ -135,6 +150,64 @@ def slices(m: Machine) -> None:
         assert sorted(listed) == sorted(m.picture()["items"])
         m.purge(5)
         m.purge()
+
+
+def task_results(m: Machine) -> None:
+    """result/store and result/survey."""
+    head, success = '{"status": "', '{"status": "SUCCESS"'
+    with m.fence():
+        for state, stored in (("STARTED", 1), ("SUCCESS", 1), ("FAILURE", 0)):
+            value = f'{{"status": "{state}"}}'
+            assert m.run("result/store", value, 60, head, success, "", result=b"r") == stored
+        assert m.run("result/store", "x", "", "", "", "", result=b"r").startswith(success)
+        keys = [b"r", b"none"]
+        m._allow(keys)
+        survey = Prepared(scripts.load("result/survey"), keys)
+        assert m.fenced is not None
+        assert m.fenced.run(survey, (success.encode(),)) == [1, 0]
+
+
+def chords(m: Machine) -> None:
+    """chord/*: open, grow, arrive in all ways, be taken over, close."""
+    m.keys = ChordKeys("g")  # type: ignore[assignment]
+    result = ("", "", "", "", "")
+    with m.fence():
+        assert m.run("chord/open", "g", "", 60, "body", "b") == 1
+        assert m.run("chord/open", "g", "1", 60, "body", "b") == 0
+        assert m.run("chord/grow", "extra", 60) == 1
+        assert m.run("chord/size", "g", 1) == 0
+        first = ("g", "a", 0, "part", "", "A", HOUR_MS, 60, *result)
+        assert m.run("chord/arrive", *first) == [0, 1]
+        assert m.run("chord/arrive", *first) == [2, 0]
+        last = ("g", "extra", 0, "part", "1", "A", 0, 60, "v", 60, *result[2:])
+        assert m.run("chord/arrive", *last, result=b"r") == [1, 2, 2, ""]
+        assert m.run("chord/lease", "g", "B", HOUR_MS) == 0
+        assert m.run("chord/lease", "g", "A", HOUR_MS) > 0
+        assert [m.run("chord/close", "g", who, 60) for who in "AB"] == [0, 1]
+        assert m.run("chord/lease", "g", "B", HOUR_MS) == -1
+        assert m.run("chord/arrive", *first) == [2, 0]
+
+
+def aggregating(m: Machine) -> None:
+    """chord/fold: counted once, refused, failed, taken over; chord/close with fields."""
+    layout = Layout({"n": Sum(), "l": ListAppend(1)})
+    keys = AggregateKeys("g", layout.keys("g", "", "chord", "chords"))
+    m.keys = keys  # type: ignore[assignment]
+    with m.fence():
+        assert m.run("chord/open", "g", "", 60, "size", 2, "unique", 1) == 1
+        last = ("", "", "", "", "")
+
+        def fold(id: str, index: int, lease: int = HOUR_MS, **values: Any) -> Any:
+            return m.run("chord/fold", "g", id, index, "A", lease, 60, *last,
+                         *layout.encode_delta(values))  # fmt: skip
+
+        assert [fold("a", 0, n=1, l=1), fold("a", 0, n=1, l=1)] == [[0, 1], [2, 0]]
+        with pytest.raises(FieldFull):
+            fold("b", 1, n=1, l=2)
+        assert fold("b", 1, lease=0, n=1) == [1, 2, 2, ""]
+        assert fold("b", 1, n=1) == [1, 2, 2, ""]
+        assert m.run("chord/close", "g", "A", 60) == 1
+    assert not m.client.exists(*keys.fields)
 
 
 def rules(m: Machine) -> None:
@@ -221,7 +294,8 @@ def records(m: Machine) -> None:
 
 
 PATHS: list[Callable[[Machine], None]] = [
-    lifetime, simple_queue, exchange, nodes, results, lost, slices, rules, folding,
+    task_results, chords, aggregating, probe,
+    lifetime, simple_queue, exchange, feeds, nodes, results, lost, slices, rules, folding,
     records,
 ]  # fmt: skip
 
@@ -245,6 +319,7 @@ def test_every_script_has_been_inside(machine: Machine, monkeypatch: pytest.Monk
     for path in PATHS:
         machine.client.flushall()
         path(Machine(machine.server))
+    fenced.add("result/survey")  # task_results runs it without Machine.run
     fenced |= {GRID[case.operation].script for case in CASES}
     assert fenced == set(scripts.names())
 

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -168,7 +169,7 @@ def test_killed_with_nothing_left_on_the_bus(consumers: Consumers) -> None:
     consumers.client.sadd("model.held.0123456789abcdef:{models}", "0123456789abcdef.1 Tally.2")
     consumers.client.hset("model.row:{Tally.2}", mapping={"~id": "2", "n": "5"})
     consumers.client.sadd("model.holders:{Tally.2}", "0123456789abcdef.1")
-    consumers.client.sadd("node.dying:{nodes}", "0123456789abcdef")
+    consumers.client.zadd("node.dying:{nodes}", {"0123456789abcdef": time.time() * 1000})
     wait_for(lambda: len(consumers.database()) == 3, 60)
     assert consumers.database()[-1] == {"id": 2, "n": 5, "who": [], "log": []}
     consumers.stop()
