@@ -96,11 +96,14 @@ class Heart:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._beat_at = 0.0
+        #: Whether there are other nodes, when the thread starts.
+        self._others = True
         self.elected = False
 
     def start(self) -> None:
         """Join, then beat. Raises what the first beat raises."""
-        self._beat(joining=True)
+        nodes, dying = self._beat(joining=True)
+        self._others = nodes > 1 or dying > 0
         self._greet()
         self._thread = threading.Thread(target=self._run, name="phonon-heart", daemon=True)
         self._thread.start()
@@ -151,7 +154,7 @@ class Heart:
     # The thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        others = True
+        others = self._others
         while not self._ended.is_set():
             try:
                 if self._lost():

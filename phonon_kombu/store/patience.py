@@ -65,6 +65,14 @@ def limit_silence(connection: Any, seconds: float = SILENCE_SECONDS) -> None:
     if sock is not None and connection.socket_timeout is None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        if _is_green(sock):
+            sock.settimeout(seconds)
+
+
+def _is_green(sock: Any) -> bool:
+    """Whether this is a socket of gevent or eventlet: it does not block in the kernel, so that the
+    kernel cannot give up for it."""
+    return type(sock).__module__.startswith(("gevent", "eventlet"))
 
 
 def hurry(connection: Any) -> bool:
@@ -82,8 +90,10 @@ def hurry(connection: Any) -> bool:
 
 def relax(connection: Any) -> None:
     """Wait on `connection` again as it was made to."""
-    if connection._sock is not None:
-        connection._sock.settimeout(connection.socket_timeout)
+    sock = connection._sock
+    if sock is not None:
+        own = connection.socket_timeout
+        sock.settimeout(SILENCE_SECONDS if own is None and _is_green(sock) else own)
 
 
 def greet(connection: Any) -> None:

@@ -10,9 +10,7 @@ from .steps import Fresh, Send, Steps, blocking
 
 
 class QueueSteps(Base):
-    """What a queue does, for both faces.
-
-    Taking an item deletes it, in one step on the server. A taker that dies has taken the item
+    """Taking an item deletes it, in one step on the server. A taker that dies has taken the item
     with it, and so has one whose connection breaks while the reply is on its way: work that must
     not be lost belongs into a :class:`~.job.Job`.
     """

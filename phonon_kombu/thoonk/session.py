@@ -175,12 +175,12 @@ class Thoonk(Catalog, Membership):
         """
         return perform(self, self._open(PyQueue, name, config, serializer=serializer))
 
-    def job(self, name: str, config: Config | None = None) -> Job:
+    def job(self, name: str, config: Config | None = None, *, serializer: str | None = None) -> Job:
         """The job feed `name`, made if it does not exist. As :meth:`feed`.
 
-        A Celery queue is one.
+        A Celery queue is one, without a serializer of ours. With one, results go through it too.
         """
-        return perform(self, self._open(Job, name, config))
+        return perform(self, self._open(Job, name, config, serializer=serializer))
 
     def register_feedtype(self, feedtype: str, kind: type[Base]) -> None:
         """A feed type of your own: ``thoonk.register_feedtype("wishlist", Wishlist)``.

@@ -45,12 +45,11 @@ def place(position: str) -> Place:
 
 
 class SortedFeedSteps(Items):
-    """What a sorted feed does, for both faces.
-
-    The order is a ring of links: for each id a hash says which one follows and which one precedes
-    it. Nothing is compared or counted, so that there is nothing to run out of, and each insert and
-    move touches three or four entries, however long the feed is. With `interop` the order is the
-    contract's LIST, in which a move or an insert in the middle takes time with its length.
+    """The order is a ring of links: for each id a hash says which one follows, and another which
+    one precedes it. Nothing is compared or counted, so that there is nothing to run out of, and
+    each insert and move touches three or four entries, however long the feed is. With `interop`
+    the order is the contract's LIST, in which a move or an insert in the middle takes time with
+    its length.
     """
 
     TYPE = "sorted_feed"

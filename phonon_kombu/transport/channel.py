@@ -237,6 +237,9 @@ class Channel(Publishing):
             (b"HSET", keys.config, b"type", b"job"),
             (b"SADD", feeds_key(prefix), queue.encode()),
         ]
+        if self.claim_timeout is not None and b"claim_timeout" not in (rules or ()):
+            ms = math.ceil(self.claim_timeout * 1000)
+            calls.append((b"HSET", keys.config, b"claim_timeout", b"%d" % ms))
         if rules is not None:
             # All or none: a declaration without rules, such as a publisher's, leaves them alone.
             gone = [field for field in arguments.FIELDS if field not in rules]

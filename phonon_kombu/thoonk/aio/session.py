@@ -118,12 +118,14 @@ class Thoonk(Catalog, Membership):
         """As :meth:`phonon_kombu.thoonk.Thoonk.pyqueue`."""
         return await aperform(self, self._open(PyQueue, name, config, serializer=serializer))
 
-    async def job(self, name: str, config: Config | None = None) -> Job:
+    async def job(
+        self, name: str, config: Config | None = None, *, serializer: str | None = None
+    ) -> Job:
         """As :meth:`phonon_kombu.thoonk.Thoonk.job`.
 
         A client of Sentinel cannot be used to claim jobs in asyncio.
         """
-        return await aperform(self, self._open(Job, name, config))
+        return await aperform(self, self._open(Job, name, config, serializer=serializer))
 
     def register_feedtype(self, feedtype: str, kind: type[Base]) -> None:
         """As :meth:`phonon_kombu.thoonk.Thoonk.register_feedtype`; `kind` is a class of this room.
