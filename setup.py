@@ -48,6 +48,7 @@ setup(
     extras_require={
         "hiredis": ["hiredis>=3.0"],
         "embedded": EMBEDDED,
+        "cli": ["rich>=13"],
         "demo": ["rich>=13"],
         "test": TEST,
     },
@@ -56,6 +57,11 @@ setup(
         # loads this group whenever it can send or receive a message, which is when our names
         # must be in that table.
         "kombu.serializers": ["phonon = phonon_kombu.registration:SERIALIZER"],
+        # Celery splits `phonon+socket://...` at the plus sign and asks for `phonon`.
+        "celery.result_backends": [
+            "phonon = phonon_kombu.backend:PhononBackend",
+            "phonons = phonon_kombu.backend:PhononBackend",
+        ],
         "celery.commands": ["phonon = phonon_kombu.cli:phonon"],
     },
     classifiers=[

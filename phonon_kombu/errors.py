@@ -19,7 +19,22 @@
     │   ├── Unbound                             the queue is not bound to the exchange (any more)
     │   ├── QueueFull                           x-max-length reached, and it rejects publishes
     │   └── Ruled                               the queue has rules that a plain put does not know
+    ├── FeedError                               a feed refuses an operation
+    │   ├── FeedExists                          create_feed: there is one already
+    │   ├── FeedNotFound                        there is no feed of this name (any more)
+    │   └── ItemNotFound                        no item of the feed has this id
     ├── NotConfirmed                            a publish was not confirmed in time
+    ├── FieldError (also ValueError)            a field of a model refuses a value
+    │   ├── FieldOverflow                       a number would leave what it can hold
+    │   ├── FieldFull                           a list or a set would outgrow its bound
+    │   └── FieldMismatch                       what is stored comes from another type of field
+    ├── RecordError                             a record is not in a state that allows it
+    │   ├── NotHeld                             this process does not hold it (any more)
+    │   ├── Closing                             its aggregate is being completed
+    │   └── RegistryFull                        too many records in this process's memory
+    ├── LockError                               a lock is not ours
+    │   ├── AlreadyLocked                       it could not be acquired in time
+    │   └── LockLost                            its time was over before it was released
     ├── MalformedItem                           an item that is no message
     └── ItemTooLarge (also ValueError)          above Redis's limit for one value
 
@@ -105,6 +120,66 @@ class NotConfirmed(PhononError):
     """
 
 
+class FeedError(PhononError):
+    """A feed refuses an operation."""
+
+
+class FeedExists(FeedError):
+    """There is a feed of this name already."""
+
+
+class FeedNotFound(FeedError):
+    """There is no feed of this name: it was never made, or it was deleted."""
+
+
+class ItemNotFound(FeedError):
+    """No item of the feed has this id."""
+
+
+class FieldError(PhononError, ValueError):
+    """A field of a model refuses a value; the message names both."""
+
+
+class FieldOverflow(FieldError):
+    """A number would leave the range that its field can hold; nothing was folded."""
+
+
+class FieldFull(FieldError):
+    """A list or a set would outgrow its ``max_size``; nothing was folded."""
+
+
+class FieldMismatch(FieldError):
+    """What is stored was folded by another type of field; nothing was folded."""
+
+
+class RecordError(PhononError):
+    """A record of a model is not in a state that allows this."""
+
+
+class NotHeld(RecordError):
+    """This process does not hold the record: it never did, or was taken for dead."""
+
+
+class Closing(RecordError):
+    """The record's aggregate is being completed; nothing is folded into it meanwhile."""
+
+
+class RegistryFull(RecordError):
+    """The registry holds twice as many records as it may: Redis is away, or too slow."""
+
+
+class LockError(PhononError):
+    """A lock is not in the hands of the caller."""
+
+
+class AlreadyLocked(LockError):
+    """Somebody else held the lock for as long as the caller would wait."""
+
+
+class LockLost(LockError):
+    """The lock's time was over: somebody else may have held it since."""
+
+
 class MalformedItem(PhononError):
     """An item of a queue is no message that this transport can read."""
 
@@ -114,12 +189,21 @@ class ItemTooLarge(PhononError, ValueError):
 
 
 #: The word with which a script refuses -> the exception to raise.
-REFUSALS: dict[str, type[JobError]] = {
+REFUSALS: dict[str, type[PhononError]] = {
     "EXISTS": Exists,
     "NOTFOUND": NotFound,
     "NOTCLAIMED": NotClaimed,
     "NOTSTALLED": NotStalled,
     "UNBOUND": Unbound,
-    "FULL": QueueFull,
+    "FEEDEXISTS": FeedExists,
+    "NOFEED": FeedNotFound,
+    "NOITEM": ItemNotFound,
+    "FIXED": ConfigurationError,
+    "QUEUEFULL": QueueFull,
     "RULED": Ruled,
+    "NOTHELD": NotHeld,
+    "CLOSING": Closing,
+    "OVERFLOW": FieldOverflow,
+    "FIELDFULL": FieldFull,
+    "MISMATCH": FieldMismatch,
 }

@@ -33,6 +33,23 @@ def register() -> None:
     TRANSPORT_ALIASES.update(ALIASES)
 
 
+def prepare_workers() -> None:
+    """Have a worker of this process make its result backend before its pool, if that is ours.
+
+    Celery makes it when it is first used, in prefork that is in the children; but the main process
+    has to look after chords that a killed child leaves. Called by the ``celery`` command only.
+    """
+    from celery import signals
+
+    signals.worker_init.connect(_make_backend, dispatch_uid="phonon_kombu.registration")
+
+
+def _make_backend(sender: Any = None, **_: Any) -> None:
+    app = getattr(sender, "app", None)
+    if app is not None and str(app.conf.result_backend or "").startswith("phonon"):
+        _ = app.backend
+
+
 def _dumps(obj: Any) -> str:
     return json.dumps(obj, separators=(",", ":"))
 

@@ -6,6 +6,7 @@ Lost and repeated tasks are measured, not inferred: a task's last act is to writ
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +38,8 @@ class Outcome:
     classes: int
     lost: int
     run_twice: int
+    #: Tasks that ran twice because the worker that held them was killed.
+    redelivered: int = 0
 
 
 class Ledger:
@@ -80,8 +83,11 @@ class Ledger:
         """Names of the workers that are ready."""
         return {_text(name) for name in self._client.hkeys(self._workers)}
 
-    def outcome(self, sent: list[str]) -> Outcome:
-        """Hold the ids of the tasks that were sent against those that ran."""
+    def outcome(self, sent: list[str], in_hand: Collection[str] = ()) -> Outcome:
+        """Hold the ids of the tasks that were sent against those that ran.
+
+        Those of `in_hand` may run twice: their worker was killed.
+        """
         runs = {_text(task): int(n) for task, n in self._client.hgetall(self._runs).items()}
         totals = {_text(k): int(n) for k, n in self._client.hgetall(self._totals).items()}
         return Outcome(
@@ -91,7 +97,8 @@ class Ledger:
             functions=totals.get("functions", 0),
             classes=totals.get("classes", 0),
             lost=sum(task not in runs for task in sent),
-            run_twice=sum(n > 1 for n in runs.values()),
+            run_twice=sum(n > 1 for task, n in runs.items() if task not in in_hand),
+            redelivered=sum(n > 1 for task, n in runs.items() if task in in_hand),
         )
 
     def clear(self) -> None:

@@ -20,6 +20,7 @@ from ..errors import PhononError
 from ..store.embedded import EmbeddedServer
 from .app import TASK, make_app
 from .display import Display, Progress, Row
+from .kill import MIDDLE, Accident, Reaper
 from .ledger import Ledger, Outcome
 from .sources import library_files
 from .workers import Worker, check_running, kill_all, stop_all
@@ -39,6 +40,8 @@ class Options:
     limit: int | None
     workers: int
     concurrency: int
+    #: Whether one of several workers is killed in the middle.
+    kill: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,11 @@ class Report:
     seconds: float
     options: Options
     server: str
+    accident: Accident | None = None
 
     @property
     def good(self) -> bool:
-        """Whether every task ran exactly once."""
+        """Whether every task ran, and ran once but for those that the killed worker held."""
         return not (self.outcome.lost or self.outcome.run_twice or self.still_queued)
 
     @property
@@ -75,12 +79,28 @@ class Report:
             ("lost", f"{outcome.lost:,}"),
             ("run twice", f"{outcome.run_twice:,}"),
         ]
+        if self.accident is not None:
+            rows += self._accident_rows(self.accident)
         if self.still_queued:  # nothing that a person should have to think about otherwise
             rows.append(("still queued", f"{self.still_queued:,}"))
         return rows
 
+    def _accident_rows(self, accident: Accident) -> list[Row]:
+        held = accident.in_hand
+        back = accident.back_seconds
+        return [
+            ("killed with tasks in hand", "?" if held is None else f"{len(held):,}"),
+            ("  back in the queue after", "never" if back is None else f"{back:.1f} s"),
+            ("  redelivered, run again", f"{self.outcome.redelivered:,}"),
+        ]
+
     def verdict(self) -> str:
         """The result in a sentence."""
+        if self.good and self.outcome.redelivered:
+            return (
+                "Every task ran. Only those that ran when their worker was killed, or had just "
+                "run, ran again."
+            )
         if self.good:
             return "Every task ran exactly once."
         faults = [
@@ -105,7 +125,15 @@ class Report:
             "concurrency": self.options.concurrency,
             "server": self.server,
             "python": platform.python_version(),
+            "killed": None,
         }
+        if self.accident is not None:
+            held, back = self.accident.in_hand, self.accident.back_seconds
+            fields["killed"] = {
+                "worker": self.accident.worker,
+                "in_hand": None if held is None else len(held),
+                "back_seconds": None if back is None else round(back, 3),
+            }
         return json.dumps(fields)
 
 
@@ -140,8 +168,15 @@ def run(options: Options, display: Display) -> Report:
                 f"of Python {platform.python_version()}."
             )
             started = time.monotonic()
+            alive = list(workers)
+            reaper = None
+            if options.kill and options.workers > 1:
+                ours = broker if broker.startswith("phonon") else None
+                reaper = Reaper(ours, app.conf.task_default_queue, alive)
+                stack.callback(reaper.close)
             with display.progress(len(files)) as progress:
-                sent = _send_and_watch(app, files, workers, ledger, progress)
+                watch = Watch(alive, ledger, progress, display, reaper)
+                sent = _send_and_watch(app, files, watch)
             seconds = time.monotonic() - started
             stop_all(workers)
         except BaseException:
@@ -152,12 +187,40 @@ def run(options: Options, display: Display) -> Report:
                 _discard_queue(app)
             raise
         # Only now: what a worker took back at its end, or ran a second time, is there to be seen.
-        return Report(ledger.outcome(sent), _discard_queue(app), seconds, options, server)
+        accident = reaper.accident if reaper is not None else None
+        in_hand = (accident.in_hand if accident is not None else None) or set()
+        outcome = ledger.outcome(sent, in_hand)
+        return Report(outcome, _discard_queue(app), seconds, options, server, accident)
 
 
-def _send_and_watch(
-    app: Any, files: list[Path], workers: list[Worker], ledger: Ledger, progress: Progress
-) -> list[str]:
+@dataclass(frozen=True)
+class Watch:
+    """What is watched while the tasks run, and where it is shown."""
+
+    #: The workers that should be running.
+    workers: list[Worker]
+    ledger: Ledger
+    progress: Progress
+    display: Display
+    reaper: Reaper | None
+
+    def accident(self, done: int, total: int) -> None:
+        """In the middle kill a worker; then say when its tasks are back."""
+        if self.reaper is None:
+            return
+        if self.reaper.accident is None:
+            if done >= total * MIDDLE:
+                killed = self.reaper.strike()
+                if killed is not None:
+                    held = killed.in_hand
+                    hand = "" if held is None else f" with {_plural(len(held), 'task')} in hand"
+                    self.display.say(f"Killed worker {killed.worker}{hand} (SIGKILL).")
+        elif self.reaper.look():
+            seconds = self.reaper.accident.back_seconds
+            self.display.say(f"Its tasks are back in the queue after {seconds:.1f} s.")
+
+
+def _send_and_watch(app: Any, files: list[Path], watch: Watch) -> list[str]:
     """Send one task a file, wait until all have run or nothing moves; return the task ids."""
     sent: list[str] = []
     with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
@@ -166,16 +229,17 @@ def _send_and_watch(
             app.send_task(TASK, (str(path),), task_id=task_id, producer=producer)
             sent.append(task_id)
             if len(sent) % SENT_BETWEEN_LOOKS == 0:
-                progress.update(len(sent), ledger.finished())
+                watch.progress.update(len(sent), watch.ledger.finished())
     done, moved_at = -1, time.monotonic()
     while done < len(sent) and time.monotonic() - moved_at < PATIENCE_SECONDS:
-        now_done = ledger.finished()
+        now_done = watch.ledger.finished()
+        watch.accident(now_done, len(sent))
         if now_done != done:
             done, moved_at = now_done, time.monotonic()
         else:
-            check_running(workers)
+            check_running(watch.workers)
             time.sleep(POLL_SECONDS)
-        progress.update(len(sent), done)
+        watch.progress.update(len(sent), done)
     return sent
 
 

@@ -22,8 +22,9 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from ..errors import PhononError
-from ..store.client import CONNECTION_ERRORS, SILENCE_SECONDS, Link
+from ..store.client import CONNECTION_ERRORS, Link
 from ..store.keys import NodeKeys, QueueKeys
+from ..store.patience import SILENCE_SECONDS
 from ..store.scripts import load, pack_command
 from .recovery import MAX_DELIVERIES, Judge, finish_recovery
 from .upkeep import Upkeep

@@ -10,6 +10,7 @@ from typing import Any
 from ..store.client import Link
 from ..store.keys import NodeKeys, QueueKeys
 from ..store.scripts import load
+from .orphans import abandon
 
 logger = logging.getLogger("phonon_kombu.phonon")
 
@@ -75,6 +76,7 @@ def finish_recovery(
     owner, given = f"{node}.".encode(), 0
     for queue in queues:
         given += recover(link, keys_of(queue), owner, b"cancel", (), max_deliveries, dead_ms)
+    abandon(link, node, keys.prefix)
     link.run(load("node/part").prepare(keys, held=held), (node.encode(), dead_ms))
     return given
 
@@ -158,8 +160,5 @@ def open_clients(link: Link, ids: Iterable[bytes]) -> set[bytes] | None:
         logger.debug("CLIENT LIST: %r", reply)
         return None
     text = reply if isinstance(reply, bytes) else str(reply).encode()
-    return {
-        line.split(b" ", 1)[0].partition(b"=")[2]
-        for line in text.splitlines()
-        if line.startswith(b"id=")
-    }
+    # Redis begins a line with the id, fakeredis does not.
+    return {word[3:] for word in text.split() if word.startswith(b"id=")}

@@ -7,6 +7,7 @@ Redis Cluster; with ``hash_tags=False`` they are left out, as the contract write
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,24 @@ def hash_tag(name: str) -> str:
     return f"{{{name}}}"
 
 
+def wire_name(feed: str, hash_tags: bool = True) -> bytes:
+    """The name by which a client of Thoonk's contract knows `feed`: as its keys have it."""
+    return (hash_tag(feed) if hash_tags else feed).encode("utf-8", "surrogateescape")
+
+
+def feed_name(wire: bytes, hash_tags: bool = True) -> str | None:
+    """The feed that has this :func:`wire_name`; None if none of ours can have it."""
+    name = wire.decode("utf-8", "surrogateescape")
+    if not hash_tags:
+        return name
+    if len(name) < 2 or name[0] != "{" or name[-1] != "}":
+        return None
+    name = name[1:-1]
+    if name[:1] == "%":
+        name = chr(int(name[1:3], 16)) + name[3:] if name[1:3] in ("7D", "25") else ""
+    return name
+
+
 class QueueKeys:
     """The keys of one queue.
 
@@ -67,6 +86,9 @@ class QueueKeys:
         "levels",
         "all",
         "finish_channel",
+        "stall_channel",
+        "retry_channel",
+        "cancel_channel",
         "_head",
         "_tail",
         *CONTRACT_PARTS,
@@ -85,6 +107,10 @@ class QueueKeys:
         self._head = f"{prefix}feed."
         self._tail = f":{hash_tag(queue)}" if hash_tags else f":{queue}"
         self.finish_channel = finish_channel(self._tail[1:], prefix)
+        self.stall_channel, self.retry_channel, self.cancel_channel = (
+            channel(kind, self._tail[1:].encode("utf-8", "surrogateescape"), prefix)
+            for kind in ("stall", "retry", "cancel")
+        )
         for part in (*CONTRACT_PARTS, *ADDED_PARTS):
             setattr(self, part, self.part(part))
         self.levels = (self.part("ids"), *(self.part(f"ids.{n}") for n in range(1, LEVELS)))
@@ -100,6 +126,42 @@ class QueueKeys:
     def result(self, job_id: str) -> bytes:
         """Key of the result of a finished job. The id stands last: it may have braces."""
         return self.part("result") + f".{job_id}".encode("utf-8", "surrogateescape")
+
+
+#: Parts of a feed of items -> what they hold. The first four are of Thoonk's contract, where the
+#: ids of a sorted feed are a LIST; that one is kept only if interop is asked for.
+FEED_PARTS = {
+    "ids": "feed: ZSET of item ids by the time they were published, ms; sorted feed: LIST of ids",
+    "items": "HASH id -> item",
+    "publishes": "counter of publishes",
+    "idincr": "counter of the ids that were made for a sorted feed",
+    "config": "HASH of the feed's settings; exists as long as the feed does",
+    "next": "HASH id -> the id behind it in a sorted feed; the empty id stands for both ends",
+    "previous": "HASH id -> the id before it in a sorted feed; the empty id for both ends",
+    "moves": "counter of changes in the order of a sorted feed, but for appends",
+}
+
+
+class FeedKeys:
+    """The keys of one feed or sorted feed; every part of :data:`FEED_PARTS` is an attribute.
+
+    :attr:`all` are also those that a queue or job feed of this name has: what must go with it.
+    """
+
+    __slots__ = ("feed", "all", *FEED_PARTS)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, part: str) -> bytes: ...
+
+    all: tuple[bytes, ...]
+
+    def __init__(self, feed: str, prefix: str = "", hash_tags: bool = True) -> None:
+        self.feed = feed
+        keys = QueueKeys(feed, prefix, hash_tags)
+        for part in FEED_PARTS:
+            setattr(self, part, keys.part(part))
+        self.all = tuple(dict.fromkeys([*keys.all, *(getattr(self, part) for part in FEED_PARTS)]))
 
 
 class ExchangeKeys:
@@ -120,11 +182,11 @@ class ExchangeKeys:
 class NodeKeys:
     """The keys about the processes that share a database, and those of one of them."""
 
-    __slots__ = ("beats", "presence", "about", "dying", "lock", "_prefix")
+    __slots__ = ("beats", "presence", "about", "dying", "lock", "scratch", "prefix")
 
     def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix
-        for part in ("beats", "presence", "about", "dying", "lock"):
+        self.prefix = prefix
+        for part in ("beats", "presence", "about", "dying", "lock", "scratch"):
             setattr(self, part, f"{prefix}node.{part}:{{nodes}}".encode())
 
     if TYPE_CHECKING:
@@ -133,11 +195,129 @@ class NodeKeys:
 
     def mail(self, node: str) -> bytes:
         """ZSET on which the only node waits, until another one joins and leaves a word."""
-        return f"{self._prefix}node.mail.{node}:{{nodes}}".encode()
+        return f"{self.prefix}node.mail.{node}:{{nodes}}".encode()
 
     def held(self, node: str) -> bytes:
         """SET of the queues of which `node` has ever claimed jobs."""
-        return f"{self._prefix}node.held.{node}:{{nodes}}".encode()
+        return f"{self.prefix}node.held.{node}:{{nodes}}".encode()
+
+
+class ReferenceKeys:
+    """The keys of one reference (:mod:`phonon_kombu.phonon.reference`); they share a slot."""
+
+    __slots__ = ("name", "holders", "stalled", "about")
+
+    def __init__(self, name: str, prefix: str = "") -> None:
+        self.name = name
+        tag = hash_tag(name)
+        #: HASH holder -> the node on which it holds.
+        self.holders = f"{prefix}reference.holders:{tag}".encode("utf-8", "surrogateescape")
+        #: HASH holder -> why it is stalled.
+        self.stalled = f"{prefix}reference.stalled:{tag}".encode("utf-8", "surrogateescape")
+        #: HASH: ``modified``, and of the last one out ``closer`` and ``until`` (ms).
+        self.about = f"{prefix}reference.about:{tag}".encode("utf-8", "surrogateescape")
+
+
+class ChordKeys:
+    """The keys of one chord, and of the index that all chords of a database share.
+
+    They all share a slot: a part's arrival and the index of chords to be closed change in one
+    script. The group id stands last: it may have braces.
+    """
+
+    __slots__ = (
+        "group", "chord", "arrived", "seen", "members", "result", "closing", "opened", "fields"
+    )  # fmt: skip
+
+    def __init__(self, group: str, prefix: str = "") -> None:
+        self.group = group
+        id = group.encode("utf-8", "surrogateescape")
+        #: The keys of its aggregate, where its parts are folded.
+        self.fields: tuple[bytes, ...] = ()
+        #: HASH of what is known about the chord: state, size, arrived, body, ...
+        self.chord = f"{prefix}chord.chord:{{chords}}.".encode() + id
+        #: LIST of the parts that have arrived: ``<index>:<encoded part>``.
+        self.arrived = f"{prefix}chord.arrived:{{chords}}.".encode() + id
+        #: STRING of bits: the indexes that have arrived, where an index tells parts apart.
+        self.seen = f"{prefix}chord.seen:{{chords}}.".encode() + id
+        #: SET of ``<task id>:<index>`` that have arrived, else.
+        self.members = f"{prefix}chord.members:{{chords}}.".encode() + id
+        #: Stands for a part's result where that is kept elsewhere. Never written.
+        self.result = f"{prefix}chord.result:{{chords}}.".encode() + id
+        #: ZSET of the ids of chords that are being closed by the end of the lease, ms.
+        self.closing = f"{prefix}chord.closing:{{chords}}".encode()
+        #: ZSET of the ids of open chords by the time they were opened, ms.
+        self.opened = f"{prefix}chord.opened:{{chords}}".encode()
+
+
+class RecordKeys:
+    """The keys of one record's aggregate (:mod:`phonon_kombu.phonon.fields`).
+
+    Attributes:
+        row: HASH with the record's numbers by field, and ``~`` fields about the record itself.
+        collections: the keys of the fields that have one: LIST, SET, ZSET, HyperLogLog.
+        holders: SET of the owners that hold the record.
+        senders: HASH owner -> number of its last fold.
+
+    Arguments:
+        name: of the record, any text; all its keys share a slot.
+        fields: for each collection its kind and the field's name (an identifier), in order.
+        room: what the record belongs to: a part of the key.
+        tag: what the slot is chosen by; by default the name.
+    """
+
+    __slots__ = ("name", "row", "collections", "all", "holders", "senders", "_head", "_tail")
+
+    def __init__(
+        self,
+        name: str,
+        fields: Sequence[tuple[str, str]] = (),
+        prefix: str = "",
+        room: str = "model",
+        tag: str | None = None,
+    ) -> None:
+        self.name = name
+        self._head = f"{prefix}{room}."
+        # Behind a tag the name stands last: it may have braces.
+        self._tail = f":{hash_tag(name)}" if tag is None else f":{hash_tag(tag)}.{name}"
+        self.row = self._key("row")
+        self.holders = self._key("holders")
+        self.senders = self._key("senders")
+        self.collections = tuple(self._key(f"{kind}.{field}") for kind, field in fields)
+        self.all = (self.row, *self.collections)
+
+    def _key(self, part: str) -> bytes:
+        return f"{self._head}{part}{self._tail}".encode("utf-8", "surrogateescape")
+
+
+class AggregateKeys(ChordKeys):
+    """The keys of a chord whose parts are folded into one aggregate, the record `fields`."""
+
+    __slots__ = ("row", "collections")
+
+    def __init__(self, group: str, fields: RecordKeys, prefix: str = "") -> None:
+        super().__init__(group, prefix)
+        self.row, self.collections, self.fields = fields.row, fields.collections, fields.all
+
+
+class ModelsKeys:
+    """The keys about all records of a database: who holds which, and which nobody holds."""
+
+    __slots__ = ("orphans", "_prefix")
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        #: ZSET of the records whose holders have all died, by the time that was noticed, ms.
+        self.orphans = f"{prefix}model.orphans:{{models}}".encode()
+
+    def held(self, node: str) -> bytes:
+        """SET of what `node` holds: ``<owner> <record>``."""
+        return f"{self._prefix}model.held.{node}:{{models}}".encode()
+
+
+def lock_key(name: str, prefix: str = "") -> bytes:
+    """Key of the lock `name`."""
+    return f"{prefix}lock:{hash_tag(name)}".encode("utf-8", "surrogateescape")
 
 
 def layout_key(prefix: str = "") -> bytes:
@@ -160,18 +340,52 @@ def caretaker_key(prefix: str = "") -> bytes:
     return f"{prefix}feeds.caretaker".encode()
 
 
+#: Kind of a notice -> the PUBLISH channel on which it is announced. The first three tell the feed
+#: in the message, the others in the channel's name. The last four are ours, the rest Thoonk's
+#: contract.
+CHANNELS = {
+    "create": "newfeed",
+    "delete": "delfeed",
+    "config": "conffeed",
+    "publish": "feed.publish",
+    "edit": "feed.edit",
+    "retract": "feed.retract",
+    "position": "feed.position",
+    "finish": "job.finish",
+    "stall": "job.stall",
+    "retry": "job.retry",
+    "cancel": "job.cancel",
+    "mark": "feed.mark",
+}
+
+#: Kinds of notices about a feed as a whole, on one channel for all feeds.
+FEEDWIDE = ("create", "delete", "config")
+
+
+def channel(kind: str, feed: bytes = b"", prefix: str = "") -> bytes:
+    """PUBLISH channel of notices of this kind; `feed` is the :func:`wire_name` (or a pattern)."""
+    head = f"{prefix}{CHANNELS[kind]}".encode("utf-8", "surrogateescape")
+    return head if kind in FEEDWIDE else head + b":" + feed
+
+
 def finish_channel(feed: str, prefix: str = "") -> bytes:
     """PUBLISH channel on which results of finished jobs are announced (Thoonk's contract).
 
     `feed` is the name by which a peer knows the queue: with the braces of its keys, if any.
     """
-    return f"{prefix}job.finish:{feed}".encode("utf-8", "surrogateescape")
+    return channel("finish", feed.encode("utf-8", "surrogateescape"), prefix)
 
 
 @lru_cache(maxsize=4096)
 def queue_keys(queue: str, prefix: str = "", hash_tags: bool = True) -> QueueKeys:
     """Keys of `queue`, made once per process."""
     return QueueKeys(queue, prefix, hash_tags)
+
+
+@lru_cache(maxsize=4096)
+def feed_keys(feed: str, prefix: str = "", hash_tags: bool = True) -> FeedKeys:
+    """Keys of the feed or sorted feed `feed`, made once per process."""
+    return FeedKeys(feed, prefix, hash_tags)
 
 
 @lru_cache(maxsize=1024)

@@ -63,7 +63,6 @@ def _taken(state: str, *refusals: str) -> Cell:
 LATE = (
     "gone if it was taken from this owner, who was taken for dead, and nobody has claimed it since"
 )
-
 _LIMITED = "gone if it is the oldest of a queue that is longer than its `max_length`"
 
 
@@ -74,16 +73,19 @@ GRID = {
         {
             ABSENT: Cell(
                 (READY, SCHEDULED, ABSENT),
-                ("UNBOUND", "FULL"),
+                ("UNBOUND", "QUEUEFULL"),
                 "scheduled with a delay; none if another job has its deduplication id, or the "
                 "queue is full",
             ),
             READY: Cell(
                 (READY, ABSENT),
-                ("EXISTS", "UNBOUND", "FULL"),
+                ("EXISTS", "UNBOUND", "QUEUEFULL"),
                 f"{_taken(READY).when}; {_LIMITED}",
             ),
-            **{state: _taken(state, "UNBOUND", "FULL") for state in (SCHEDULED, CLAIMED, STALLED)},
+            **{
+                state: _taken(state, "UNBOUND", "QUEUEFULL")
+                for state in (SCHEDULED, CLAIMED, STALLED)
+            },
         },
     ),
     "append": Operation(
@@ -92,6 +94,14 @@ GRID = {
         {
             ABSENT: Cell((READY,), ("RULED",), "refused if the queue has rules"),
             **{state: _taken(state, "RULED") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+        },
+    ),
+    "shelve": Operation(
+        "job/shelve",
+        "add a job that is stalled from the beginning",
+        {
+            ABSENT: Cell((STALLED,), ("UNBOUND",), "refused if it comes by a binding that is gone"),
+            **{state: _taken(state, "UNBOUND") for state in (READY, SCHEDULED, CLAIMED, STALLED)},
         },
     ),
     "claim": Operation(
@@ -161,8 +171,17 @@ GRID = {
         "take a job out of the running",
         {
             ABSENT: _refused("NOTFOUND"),
-            **{state: Cell((STALLED,)) for state in (READY, SCHEDULED, CLAIMED)},
-            STALLED: Cell((STALLED,), (), "the first reason stays"),
+            **{
+                state: Cell(
+                    (STALLED,), ("NOTCLAIMED",), "refused to an owner that does not hold it"
+                )
+                for state in (READY, SCHEDULED, CLAIMED)
+            },
+            STALLED: Cell(
+                (STALLED,),
+                ("NOTCLAIMED",),
+                "the first reason stays; refused to an owner that does not hold it",
+            ),
         },
     ),
     "retry": Operation(
@@ -178,7 +197,8 @@ GRID = {
         "delete a job",
         {
             ABSENT: _refused("NOTFOUND"),
-            **{state: Cell((ABSENT,)) for state in (READY, SCHEDULED, CLAIMED, STALLED)},
+            **{state: Cell((ABSENT,)) for state in (READY, SCHEDULED, STALLED)},
+            CLAIMED: Cell((ABSENT, CLAIMED), (), "left alone if only what waits is meant"),
         },
     ),
     "purge": Operation(
@@ -209,6 +229,8 @@ GRID = {
     ),
     "census": Operation("job/census", "compare the lists with what is ready", _row()),
     "scan": Operation("job/scan", "list all jobs with their states", _row()),
+    "lookup": Operation("job/lookup", "tell what is known of jobs", _row()),
+    "page": Operation("job/page", "list a slice of the jobs in a state", _row()),
     "touch": Operation("job/touch", "keep a queue with a lifetime alive", _row()),
     "pause": Operation("job/pause", "let nobody claim", _row()),
     "resume": Operation("job/resume", "let jobs be claimed again", _row()),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 
-#: Fields of a queue's config that its arguments decide.
+#: Fields of a queue's config that its arguments decide (`claim_timeout` is also set by others).
 FIELDS = (
     b"expires",
     b"message_ttl",
@@ -22,12 +22,13 @@ FIELDS = (
     b"rules",
 )
 
-MILLISECONDS = ("x-expires", "x-message-ttl", "x-consumer-timeout")
 
 #: A rate limit lets so much time's worth of jobs go at once, so that one claim brings several.
 BURST_MS = 100
 
 PERIODS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000}
+
+IN_MILLISECONDS = ("x-expires", "x-message-ttl", "x-consumer-timeout")
 
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*([smh]))?\s*")
 
@@ -84,7 +85,7 @@ def _number(field: bytes, least: int) -> Callable[..., dict[bytes, bytes]]:
             value = -1
         if value < least:
             wanted = "a positive number" if least else "0 or a positive number"
-            unit = " of milliseconds" if name in MILLISECONDS else ""
+            unit = " of milliseconds" if name in IN_MILLISECONDS else ""
             raise _wrong(queue, name, given, f"must be {wanted}{unit}")
         return {field: b"%d" % value}
 
@@ -92,8 +93,9 @@ def _number(field: bytes, least: int) -> Callable[..., dict[bytes, bytes]]:
 
 
 def _delivery_limit(queue: str, name: str, given: Mapping[str, Any]) -> dict[bytes, bytes]:
+    # Unlimited is -1 with RabbitMQ, 0 in our config.
     if given[name] == -1:
-        return {b"max_deliveries": b"0"}  # no limit, as RabbitMQ has it
+        return {b"max_deliveries": b"0"}
     return _number(b"max_deliveries", 1)(queue, name, given)
 
 

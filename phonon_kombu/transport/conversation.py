@@ -10,7 +10,8 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from ..store.client import CONNECTION_ERRORS, Healable, limit_silence, pack_calls, translate
+from ..store.client import CONNECTION_ERRORS, Healable, pack_calls, translate
+from ..store.patience import hurry, limit_silence
 
 logger = logging.getLogger("phonon_kombu.transport")
 
@@ -19,6 +20,10 @@ REFUSED_SECONDS = 1.0
 
 #: A claimed job: queue, job id, item, how often it failed (None: never delivered before).
 Entry = tuple[str, bytes, bytes, bytes | None]
+
+#: Seconds without a word after which a connection is looked at before it is used: while nobody
+#: polled it (it lay in a pool, or its consumer was cancelled) the server may have closed it.
+IDLE_SECONDS = 1.0
 
 #: What to do with a reply. It gets :exc:`NoScriptError` itself where the server did not know the
 #: script; it does by then.
@@ -39,6 +44,8 @@ class Conversation:
         self.waiting = False
         #: When the outstanding batch was sent, by the monotonic clock, seconds.
         self.sent_at = 0.0
+        #: When the last reply was read.
+        self.heard_at = 0.0
         self._outstanding: deque[tuple[Any, Handler]] = deque()
         self._hold_until = 0.0
 
@@ -57,11 +64,14 @@ class Conversation:
 
     def send(self, calls: list[tuple[Any, Handler]]) -> None:
         """Send all `calls` in one write. A call is what :meth:`Link.send` takes."""
+        alone = not self._outstanding
         self._outstanding.extend(calls)
-        self.sent_at = monotonic()
+        self.sent_at = started = monotonic()
         packed = pack_calls([call for call, _ in calls])
         try:
             connection = self.connection
+            if connection is not None and started - self.heard_at > IDLE_SECONDS and alone:
+                drop_if_closed(connection)
             if connection is None or connection._sock is None:
                 connection = self.connect()
             connection.send_packed_command((packed,), check_health=False)
@@ -94,6 +104,7 @@ class Conversation:
             connection.disconnect()
             return
         self.waiting = False
+        hurry(connection)
         while self._outstanding:
             call, handler = self._outstanding[0]
             try:
@@ -109,6 +120,7 @@ class Conversation:
                 raise
             self._outstanding.popleft()
             handler(reply)
+        self.heard_at = monotonic()
         self.replies_read()
 
     def _refused(self, error: Exception) -> None:
@@ -142,3 +154,12 @@ class Conversation:
         if connection is not None:
             connection.disconnect()
             self.channel.async_pool.release(connection)
+
+
+def drop_if_closed(connection: Any) -> None:
+    """Disconnect a connection on which nothing is outstanding and yet something can be read."""
+    try:
+        if connection._sock is not None and connection.can_read(0):
+            connection.disconnect()
+    except CONNECTION_ERRORS:
+        connection.disconnect()

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
 
-from ..errors import MalformedItem, NotFound
+from ..errors import MalformedItem, NotClaimed, NotFound
 from ..phonon import heart
 from ..phonon.node import new_owner, node_id
 from ..phonon.recovery import limit, recover
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import QueueKeys, queue_keys
+from ..store.patience import alone
 from ..store.scripts import load
 from . import codec, orphans
 from .connections import Connections
 from .deadletters import Letters
 from .message import Message
 from .outbox import SLICE, Outbox, keeper
+from .returns import NEVER, Returned, Returning
 from .waiter import Waiter
 from .wishes import settle
 
@@ -43,7 +46,10 @@ class Jobs(Connections):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.outbox = Outbox(keeper)
+        self._flushing = threading.Lock()
+        self._sending: list[tuple[str, list[bytes]]] = []
         self.claims_lost = False
+        self.returned = Returned()
         self.heart: heart.Heart | None = None
         self._receivers: dict[str, tuple[Any, bool]] = {}
         self._touched_at = 0.0
@@ -87,7 +93,7 @@ class Jobs(Connections):
         queue, job_id, item, failures = entry
         receiver = self._receivers.get(queue)
         if receiver is None:
-            self.give_back([(queue, job_id)], mode=b"release")
+            self.give_back([(queue, job_id, NEVER)], mode=b"release")
             return False
         callback, no_ack = receiver
         message = self.to_message(queue, job_id, item, failures)
@@ -128,26 +134,34 @@ class Jobs(Connections):
         return message
 
     def stall(self, queue: str, job_id: bytes, reason: str) -> None:
-        """Take a job out of the running; it waits for an operator."""
+        """Take a job that we hold out of the running; it waits for an operator."""
+        keys = self.keys(queue)
+        args = (job_id, reason.encode("utf-8", "replace"), self.owner, keys.stall_channel)
         try:
-            self.link.run(load("job/stall").prepare(self.keys(queue)), (job_id, reason.encode()))
-        except NotFound:
-            pass  # retracted meanwhile
+            self.link.run(load("job/stall").prepare(keys), args)
+        except (NotFound, NotClaimed) as error:
+            # Retracted or stalled by somebody meanwhile, or given to another who lives.
+            logger.warning("Job %r of queue %r was not ours to stall: %s", job_id, queue, error)
 
     # Finishing and giving back -------------------------------------------------------------
 
     def flush(self) -> None:
         """Send all acknowledgements that wait."""
-        taken = self.outbox.take()
-        if not taken:
-            return
-        script = load("job/finish")
-        calls = [(script.prepare(self.keys(q)), (self.owner, *ids)) for q, ids in taken]
-        try:
-            self.link.send(calls, repeat=True)
-        except BaseException:
-            self.outbox.put_back(taken)
-            raise
+        # One thread at a time: what another has taken is neither here nor there meanwhile.
+        with alone(self._flushing):
+            taken = self.outbox.take()
+            if not taken:
+                return
+            script = load("job/finish")
+            calls = [(script.prepare(self.keys(q)), (self.owner, *ids)) for q, ids in taken]
+            self._sending = taken
+            try:
+                self.link.send(calls, repeat=True)
+            except BaseException:
+                self.outbox.put_back(taken)
+                raise
+            finally:
+                self._sending = []
 
     def after_fork(self) -> None:
         """In a forked child: what is claimed and to be said is the parent's.
@@ -156,7 +170,10 @@ class Jobs(Connections):
         """
         self.owner = new_owner(self.server_identity)
         self.outbox = Outbox(keeper)
+        self._flushing = threading.Lock()
+        self._sending = []
         self.claims_lost = False
+        self.returned = Returned()
         self.heart = None
         if self._qos is not None:
             self._qos._delivered.clear()
@@ -168,26 +185,29 @@ class Jobs(Connections):
             link.after_fork()
         self._disconnect_pools()
 
-    def give_back(self, jobs: Sequence[tuple[str, bytes]], mode: bytes) -> None:
-        """Return jobs to the front of their queues, in this order.
+    def give_back(self, jobs: Sequence[Returning], mode: bytes) -> None:
+        """Return jobs to the front of their queues, in this order, behind those that this channel
+        returned before and that were delivered to it before these.
 
         `mode` is ``cancel`` (a failed delivery, counted), ``restore`` (marked redelivered) or
         ``release`` (was never handed over).
         """
-        by_queue: dict[str, list[bytes]] = {}
-        for queue, job_id in jobs:
-            by_queue.setdefault(queue, []).append(job_id)
+        by_queue: dict[str, list[tuple[bytes, float]]] = {}
+        for queue, job_id, tag in jobs:
+            by_queue.setdefault(queue, []).append((job_id, tag))
         calls: list[Any] = []
         script = load("job/cancel")
-        for queue, ids in by_queue.items():
+        for queue, entries in by_queue.items():
             prepared = script.prepare(self.keys(queue))
-            # The last slice first: each comes in front of the one before.
-            for start in range((len(ids) - 1) // SLICE * SLICE, -1, -SLICE):
-                part = ids[start : start + SLICE]
+            # The last part first: each comes in front of the one before.
+            for part, stay in reversed(list(self.returned.parts(queue, entries, SLICE))):
+                after = (b"", *stay) if stay else ()
                 most = limit(self.max_deliveries)
-                calls.append((prepared, (self.owner, mode, b"", most, *part)))
+                calls.append((prepared, (self.owner, mode, b"", most, *part, *after)))
             # Lists that this makes anew live no longer than their queue.
             calls += self.in_use(queue)
+            if mode != b"release":
+                self.returned.note(queue, entries)
         try:
             self.link.send(calls, repeat=True)
         except CONNECTION_ERRORS:
@@ -212,6 +232,8 @@ class Jobs(Connections):
                 known.setdefault(message.job[0], []).append(message.job[1])
         for queue, job_id, *_ in self.waiter.buffer:
             known.setdefault(queue, []).append(job_id)
+        for queue, ids in self.waiter.acking:
+            known.setdefault(queue, []).extend(ids)
         self.flush()
         for queue in list(self.waiter.claimed_queues):
             recover(self.link, self.keys(queue), self.owner, b"restore", known.get(queue, ()))
@@ -255,17 +277,19 @@ class Jobs(Connections):
             self.recover_lost()
         except Exception as error:
             logger.debug("closing a channel: %r", error)
-        if self.heart is not None and not (len(self.outbox) or self.claims_lost):
+        # Also what another thread is trying to say at this moment: twice does no harm.
+        owed = [*self._sending, *self.outbox.take()]
+        if self.heart is not None and not (owed or self.claims_lost):
             held = orphans.pending(self.server_identity)
             heart.leave(self.server_identity, self.heart, goodbye=not held)
             self.heart = None
-        if (len(self.outbox) or self.claims_lost) and self.waiter.claimed_queues:
+        if (owed or self.claims_lost) and self.waiter.claimed_queues:
             orphans.note(
                 self.server_identity,
                 orphans.Orphan(
                     self.owner,
                     frozenset(self.waiter.claimed_queues) if self.claims_lost else frozenset(),
-                    self.outbox.take(),
+                    owed,
                     self.global_keyprefix,
                     self.hash_tags,
                 ),

@@ -25,6 +25,9 @@ logger = logging.getLogger("phonon_kombu.transport")
 #: Ids of tasks that are longer than this are not used as job ids.
 LONGEST_ID = 255
 
+#: A message with this header is put into its queue stalled, for the reason that it gives.
+STALL = "x-stall"
+
 #: How often a message is routed anew when bindings change under it.
 REROUTES = 10
 
@@ -163,10 +166,15 @@ class Publishing(Fanout, Jobs):
         # A task that has expired goes to a worker all the same: it marks the task as revoked, and
         # somebody may wait for that.
         ttl_ms = b"" if "task" in headers and headers.get("expires") else _ttl_ms(properties)
+        stall = headers.get(STALL)
+        if stall is not None:
+            # Not part of the item: once it may run it is a message like any other.
+            headers = {name: value for name, value in headers.items() if name != STALL}
+            message = {**message, "headers": headers}
         for name in wishes.OF_A_DELIVERY:
             headers.pop(name, None)
         delay_ms, delayed, only = 0, False, NOT_UNIQUE
-        if headers.get("eta") or "x-delay" in headers:
+        if stall is None and (headers.get("eta") or "x-delay" in headers):
             delay_ms, delayed = wishes.delay_ms(headers, self.delayed_delivery)
         if "x-deduplication-id" in headers or "x-deduplication-id" in properties:
             only = wishes.dedup(headers, properties)
@@ -179,13 +187,18 @@ class Publishing(Fanout, Jobs):
             # the properties, so that the same publish repeated is known by it.
             if tag is None:
                 tag = properties[codec.NONCE] = codec.new_nonce()
-            job_id, other_id = task_id.encode("utf-8", "replace"), f"{task_id}~{tag}".encode()
+            job_id, other_id = task_id.encode("utf-8", "replace"), f"{task_id}~".encode()
         else:
             if tag is None:
                 tag = properties[codec.NONCE] = codec.new_id()
             job_id, other_id, tag = tag.encode(), b"", ""
         via = exchange if exchange or routing_key != queue else ""
         item = codec.encode(message, via, routing_key, tag, delayed)
+        if stall is not None:
+            return load("job/shelve").prepare(self.keys(queue)), (
+                job_id, item, other_id, b"%d" % level, str(stall).encode("utf-8", "replace"),
+                binding,
+            )  # fmt: skip
         if plain:
             return prepared, (job_id, item, other_id)
         return prepared, (
@@ -295,6 +308,8 @@ class Batch:
         self._calls: list[Any] = []
         self._routed: list[Routed] = []
         self._ended: str | None = None
+        #: What became of a part that was sent, until this batch is asked.
+        self._failure: Exception | None = None
 
     def publish(self, message: dict[str, Any], **kwargs: Any) -> Any:
         """Route one prepared message and keep it for the next write.
@@ -334,6 +349,8 @@ class Batch:
         try:
             for step in steps:
                 step()
+            if self._failure is not None:
+                raise self._failure
         except FLUSH_ERRORS as error:
             self._ended = "has failed"
             raise BatchPublishError(
@@ -353,6 +370,15 @@ class Batch:
             )
 
     def _on_replies(
+        self, calls: list[Any], routed: list[Routed], exchanges: list[str], replies: list[Any]
+    ) -> None:
+        try:
+            self._complete(calls, routed, exchanges, replies)
+        except FLUSH_ERRORS as error:
+            # It may be another caller who hears this: it is for flush() to raise.
+            self._failure = self._failure or error
+
+    def _complete(
         self, calls: list[Any], routed: list[Routed], exchanges: list[str], replies: list[Any]
     ) -> None:
         channel, router, count = self.channel, self.channel.router, len(calls)

@@ -48,17 +48,31 @@ class QoS(virtual.QoS):
             return
         try:
             if requeue:
-                self.channel.give_back([message.job], mode=b"cancel")
+                self.channel.give_back([(*message.job, delivery_tag)], mode=b"cancel")
             else:
                 self.channel.reject(*message.job)
         except BaseException:
             self._delivered[delivery_tag] = message
             raise
 
+    def stall(self, delivery_tag: Any, reason: str) -> None:
+        """Take the job of a message out of the running until an operator decides."""
+        message = self._delivered.pop(delivery_tag, None)
+        if message is not None and message.job is not None:
+            try:
+                self.channel.stall(*message.job, reason)
+            except BaseException:
+                self._delivered[delivery_tag] = message
+                raise
+
     def restore_unacked(self) -> list[Any]:
         """Give all unacknowledged messages back, in front and in order, as redelivered."""
         delivered = self._delivered
-        jobs = [message.job for message in list(delivered.values()) if message.job is not None]
+        jobs = [
+            (*message.job, tag)
+            for tag, message in list(delivered.items())
+            if message.job is not None
+        ]
         delivered.clear()
         if jobs:
             self.channel.give_back(jobs, mode=b"restore")

@@ -165,6 +165,18 @@ def spread(self, tag: str, count: int) -> list[str]:
     return [child.delay(tag, number).id for number in range(count)]
 
 
+def balk(self, tag: str, times: int, reason: str = "balked") -> str:
+    """Stall itself, the first `times` times."""
+    from phonon_kombu import Stall
+
+    note(tag, "start", self)
+    count = _records(os.environ[ENVIRONMENT["records"]]).hget(f"start:{tag}", self.request.id)
+    if int(count) <= times:
+        raise Stall(reason)
+    note(tag, "end", self)
+    return f"ran with {self.request.headers and self.request.headers.get('x-mine')}"
+
+
 TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "add": (add, {}),
     "echo": (echo, {}),
@@ -184,6 +196,9 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "spurn": (spurn, {"bind": True, "acks_late": True}),
     "ignored": (ignored, {"bind": True}),
     "die": (die, {"bind": True, "acks_late": True, "reject_on_worker_lost": True}),
+    "balk": (balk, {"bind": True}),
+    "balk_late": (balk, {"bind": True, "acks_late": True}),
+    "balk_auto": (balk, {"bind": True, "acks_late": True, "autoretry_for": (Exception,)}),
     "burn_late": (burn, {"bind": True, "acks_late": True}),
     "spread": (spread, {"bind": True}),
 }

@@ -34,8 +34,8 @@ def until(
 class Exam:
     """Three empty databases of `server` (broker, results, records) and an application on them.
 
-    :param scheme: of the broker's URL: ``redis`` or ``phonon``; results are always stored
-        by Celery's own Redis backend.
+    :param scheme: of the broker's URL: ``redis`` or ``phonon``.
+    :param backend_scheme: of the result backend's URL; by default Celery's own Redis backend.
     :param settings: Celery settings, for the application here and for every worker.
     :param broker_server: another server for the broker, where that one is to suffer.
     """
@@ -48,13 +48,14 @@ class Exam:
         first_db: int = 0,
         settings: dict[str, Any] | None = None,
         broker_server: RedisServer | None = None,
+        backend_scheme: str = "redis",
     ) -> None:
         self.server = server
         self.scheme = scheme
         self.broker_server = broker_server or server
         self.broker_db = first_db
         self.broker = self.broker_server.url(scheme, first_db)
-        self.backend = server.url("redis", first_db + 1)
+        self.backend = server.url(backend_scheme, first_db + 1)
         self.records_url = server.url("redis", first_db + 2)
         self.settings = dict(settings or {})
         self.broker_server.client(first_db).flushdb()

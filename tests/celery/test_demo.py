@@ -76,14 +76,37 @@ def place() -> Iterator[Place]:
 
 @pytest.mark.parametrize("scheme", ["phonon", "redis"])
 def test_demo_accounts_for_every_task(place: Place, scheme: str) -> None:
-    outcome = place.run("--limit", "60", "--json", "--broker", f"{scheme}+embedded://")
+    outcome = place.run("--limit", "60", "--json", "--no-kill", "--broker", f"{scheme}+embedded://")
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     result = json.loads(outcome.stdout)
     assert result["files"] == 60
     assert (result["lost"], result["run_twice"], result["still_queued"]) == (0, 0, 0)
     assert min(result["lines"], result["functions"], result["classes"]) > 60
     assert result["seconds"] > 0 < result["tasks_per_second"]
+    assert result["killed"] is None
     place.wait_until_empty(2)
+
+
+def test_a_killed_workers_tasks_run_elsewhere(place: Place) -> None:
+    """One of two workers is killed in the middle: nothing is lost, and it does not take long."""
+    outcome = place.run("--limit", "200", "--json")
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    result = json.loads(outcome.stdout)
+    assert (result["lost"], result["run_twice"], result["still_queued"]) == (0, 0, 0)
+    killed = result["killed"]
+    print(f"killed: {killed}, run again: {result['redelivered']}")
+    assert 0 < killed["in_hand"] <= 8 and result["redelivered"] <= killed["in_hand"]
+    assert 0 < killed["back_seconds"] < 15  # about 4 on a quiet machine
+    place.wait_until_empty(2)
+
+
+def test_what_kombus_own_transport_loses_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would bring the killed worker's tasks back after an hour."""
+    monkeypatch.setattr(demo_run, "PATIENCE_SECONDS", 3.0)
+    options = demo_run.Options("redis+embedded://", limit=200, workers=2, concurrency=2)
+    report = demo_run.run(options, Quiet())
+    assert report.accident is not None and report.accident.in_hand is None
+    assert report.outcome.lost > 0 and not report.good
 
 
 def test_demo_on_the_users_own_server_leaves_nothing_in_it(

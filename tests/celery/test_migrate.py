@@ -25,6 +25,8 @@ def messages(exam: Exam, queue: str = "exam") -> dict[str, Any]:
         while (message := channel.basic_get(queue)) is not None:
             taken.append(message)
             properties = message.properties
+            if "x-eta" in message.headers:  # it has been waited for, in the broker
+                message.headers["eta"] = message.headers.pop("x-eta")
             found[properties["correlation_id"]] = {
                 "body": bytes(message.body) if isinstance(message.body, bytes) else message.body,
                 "type": (message.content_type, message.content_encoding),

@@ -110,6 +110,7 @@ class Worker:
     :param mingle: off by default, as a worker that is alone waits a second for answers.
     :param wait: whether ``start`` waits until the worker says that it is ready.
     :param may_fail: whether the log may hold one of ``FATAL``.
+    :param app: the module with the application that it runs.
     :param command: the sub-command; ``beat`` takes none of the worker's options.
     """
 
@@ -126,6 +127,7 @@ class Worker:
         command: str = "worker",
         wait: bool = True,
         may_fail: bool = False,
+        app: str = "tests.celery.app",
     ) -> None:
         self.number = next(_names)
         self.name = f"w{self.number}.{os.getpid()}@exam"
@@ -137,7 +139,7 @@ class Worker:
         self._directory = tempfile.TemporaryDirectory(prefix="phkw-")
         self.log_path = Path(self._directory.name) / "worker.log"
         self._is_beat = command == "beat"
-        self.command = [sys.executable, "-m", "celery", "-A", "tests.celery.app", command]
+        self.command = [sys.executable, "-m", "celery", "-A", app, command]
         if not self._is_beat:
             self.command += ["-P", pool, "-c", str(concurrency), "-n", self.name]
             if queues:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import ExchangeKeys, NodeKeys, QueueKeys
+from phonon_kombu.store.keys import ExchangeKeys, FeedKeys, NodeKeys, QueueKeys
 from phonon_kombu.thoonk.states import GRID
 from tests.cluster.cluster import Cluster
 from tests.cluster.names import ODD_NAMES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, play
+from tests.lua.feeds import run_feed_scripts
 from tests.lua.machine import HOUR_MS, Machine
 from tests.lua.pictures import check
 
@@ -97,8 +98,22 @@ def test_every_script_on_a_queue_with_an_odd_name(cluster: Cluster, queue: str) 
     assert machine.run("exchange/unbind", "m") == 1
     machine.close()
     ran |= {"exchange/bind", "exchange/unbind"}
-    others = {name for name in scripts.names() if name.startswith(("node/", "lock/"))}
+    others = {
+        name
+        for name in scripts.names()
+        if name.startswith(("node/", "lock/", "feed/", "sorted_feed/"))
+    }
     assert ran == set(scripts.names()) - others
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: repr(name)[:20])
+def test_the_scripts_of_feeds(cluster: Cluster, name: str) -> None:
+    machine = Machine(cluster.node_of(FeedKeys(name).items), name)
+    machine.client.flushdb()
+    assert run_feed_scripts(machine) == {
+        script for script in scripts.names() if script.startswith(("feed/", "sorted_feed/"))
+    }
+    machine.close()
 
 
 def test_the_scripts_about_nodes(cluster: Cluster) -> None:
@@ -113,4 +128,5 @@ def test_the_scripts_about_nodes(cluster: Cluster) -> None:
     assert machine.run("lock/release", "n") == 1
     assert machine.run("lock/acquire", "n", HOUR_MS) == 1
     assert machine.run("lock/release", "n") == 1
+    assert machine.run("node/probe", *scripts.commands()) == []
     machine.close()

@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 from redis.crc import key_slot
 
+from phonon_kombu.phonon.fields import Layout, ListAppend, Sum
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import ExchangeKeys, NodeKeys, QueueKeys
+from phonon_kombu.store.keys import (
+    AggregateKeys,
+    ExchangeKeys,
+    FeedKeys,
+    NodeKeys,
+    QueueKeys,
+    ReferenceKeys,
+)
 from tests.cluster.names import ODD_NAMES
 
 PREFIXES = ("", "app:", "a{b}c:", "%s")
@@ -26,9 +34,28 @@ def test_keys_of_a_script_share_a_slot(name: str, prefix: str) -> None:
         if name.startswith("exchange/"):
             assert len(slots(script.key_list(ExchangeKeys(odd, prefix)))) == 1, repr(odd)
             continue
+        if name.startswith(("feed/", "sorted_feed/")):
+            assert len(slots(script.key_list(FeedKeys(odd, prefix)))) == 1, repr(odd)
+            continue
         if name.startswith(("node/", "lock/")):
             nodes = NodeKeys(prefix)
             assert len(slots(script.key_list(nodes, held=nodes.held("n")))) == 1
+            continue
+        if name.startswith("chord/"):
+            # On a cluster a result is kept by a script of its own, result/store.
+            fields = Layout({"n": Sum(), "l": ListAppend()}).keys(odd, prefix, "chord", "chords")
+            chord = AggregateKeys(odd, fields, prefix)
+            assert len(slots(script.key_list(chord))) == 1, repr(odd)
+            continue
+        if name.startswith("reference/"):
+            assert len(slots(script.key_list(ReferenceKeys(odd, prefix)))) == 1, repr(odd)
+            continue
+        if name.startswith("model/"):
+            record = Layout({"n": Sum(), "l": ListAppend()}).keys(odd, prefix)
+            assert len(slots(script.key_list(record))) == 1, repr(odd)
+            continue
+        if name.startswith("result/"):
+            assert len(script.keys) == 1
             continue
         keys = QueueKeys(odd, prefix)
         for job_id in JOB_IDS if "result" in script.keys else ("",):

@@ -8,6 +8,7 @@ import time
 import pytest
 from kombu import Connection, Exchange, Queue
 
+from phonon_kombu.transport.conversation import IDLE_SECONDS
 from tests.kombu.exam import Broker, Inbox, PumpFactory
 from tests.kombu.worker import Worker, drop
 from tests.servers import RedisServer, start_server, wait_for
@@ -54,6 +55,22 @@ def test_an_idle_consumer_survives_the_loss_of_its_connection(
         worker.until(inbox.has(number + 1))
 
     assert inbox.bodies == [0, 1, 2, 3]
+
+
+@pytest.mark.phonon_only("stock's next BRPOP goes out on the socket that is closed")
+@pytest.mark.real_server("fakeredis does not break the connection at CLIENT KILL")
+def test_a_connection_that_was_closed_while_nobody_looked_is_made_anew(broker: Broker) -> None:
+    """As in a pool of connections between two remote control commands."""
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        for number in range(3):
+            inbox = Inbox()
+            broker.send("q", number)
+            with connection.Consumer([Queue("q")], channel=channel, on_message=inbox):
+                connection.drain_events(timeout=10)
+            assert inbox.bodies == [number]
+            assert kill_connections(broker) > 0
+            time.sleep(IDLE_SECONDS * 1.1)
 
 
 @pytest.mark.real_server("fakeredis does not break the connection at CLIENT KILL")

@@ -85,6 +85,58 @@ def test_a_requeued_message_is_the_next_one(broker: Broker) -> None:
     assert broker.get_all("q") == [1, 2, 3]
 
 
+@pytest.mark.parametrize("reject", ["requeue", "reject"])
+def test_several_requeued_one_by_one_keep_their_order(broker: Broker, reject: str) -> None:
+    broker.send("q", *range(6), priority=3)
+    if broker.is_phonon:
+        broker.send("q", "fresh", priority=3)
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        for message in [channel.basic_get("q") for _ in range(6)]:
+            if reject == "requeue":
+                message.requeue()
+            else:
+                channel.basic_reject(message.delivery_tag, requeue=True)
+        fresh = ["fresh"] if broker.is_phonon else []
+        assert broker.get_all("q") == [*range(6), *fresh]
+
+
+@pytest.mark.phonon_only("stock puts them at the back")
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
+@pytest.mark.parametrize("late", [0, 1, 2, 4])
+def test_requeued_and_restored_at_the_end_stand_in_the_order_of_delivery(
+    broker: Broker, pump: PumpFactory, order: tuple[int, ...], late: int
+) -> None:
+    """Whichever of them a consumer gives back itself, and leaves to the closing channel."""
+    broker.send("q", *range(8))
+    connection = broker.connection()
+    inbox = Inbox(ack=False)
+    consumer = broker.consumer(connection, "q", inbox, prefetch_count=6)
+    pump(connection).until(inbox.has(6))
+    consumer.cancel()
+
+    for number in order[late:]:
+        inbox.messages[number].requeue()
+    connection.release()
+
+    assert broker.get_all("q") == list(range(8))
+
+
+@pytest.mark.phonon_only("stock puts them at the back")
+def test_requeued_ones_that_another_took_do_not_hold_up_the_others(broker: Broker) -> None:
+    broker.send("q", *range(5))
+    with broker.connection() as connection, broker.connection() as other:
+        channel = connection.default_channel
+        first, second, third = (channel.basic_get("q") for _ in range(3))
+        first.requeue()
+        second.requeue()
+        taken = other.default_channel.basic_get("q")
+        assert taken.payload == 0
+        third.requeue()
+
+        assert broker.get_all("q") == [1, 2, 3, 4]
+
+
 @pytest.mark.phonon_only("stock puts it at the back")
 def test_a_requeue_between_many_deliveries(broker: Broker, pump: PumpFactory) -> None:
     broker.send("q", *range(10))

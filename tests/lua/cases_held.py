@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.lua.cases import SEEDS, case, seeds_in
+from tests.lua.cases_waiting import ITEM
 from tests.lua.machine import HOUR_MS
 from tests.lua.pictures import Change
 
@@ -47,14 +48,9 @@ case("resolve", "ready, taken from A", lambda m: m.resolve("x", "A"), "absent", 
      lambda c: c.haunt("x").gone("x").drop("x", "owners").count("finishes"), "late")
 case("resolve", "ready, taken from A", lambda m: m.resolve("x", "B"), "NOTCLAIMED",
      about="late, as B")
-case("reject", CLAIMED, lambda m: m.reject("A", "nobody", "c", "x", "x", "r", "s", "t"), "absent",
-     [1, 1], lambda c: _done(c).bury("rejected", "x"), "among others", dead_exchange="dlx")
-case("reject", "claimed by another", lambda m: m.reject("A", "x"), "same", [0, 1], about="as A",
-     dead_exchange="dlx")
 case("finish", "claimed by another", lambda m: m.finish("", "x"), "absent", 1, _done, "as anybody")
 
 for owner in ("A", ""):
-    strange = STRANGE if owner else UNHELD
     case("reject", CLAIMED, lambda m, o=owner: m.reject(o, "x"), "absent", [1, 0], _done,
          f"as {owner or 'anybody'}")
     case("reject", CLAIMED, lambda m, o=owner: m.reject(o, "x"), "absent", [1, 1],
@@ -62,6 +58,13 @@ for owner in ("A", ""):
          dead_exchange="")
     case("reject", UNHELD, lambda m, o=owner: m.reject(o, "x"), "same", [0, 0],
          about=f"as {owner or 'anybody'}")
+case("reject", CLAIMED, lambda m: m.reject("A", "nobody", "c", "x", "x", "r", "s", "t"), "absent",
+     [1, 1], lambda c: _done(c).bury("rejected", "x"), "among others", dead_exchange="dlx")
+case("reject", "claimed by another", lambda m: m.reject("A", "x"), "same", [0, 1], about="as A",
+     dead_exchange="dlx")
+
+for owner in ("A", ""):
+    strange = STRANGE if owner else UNHELD
     case("resolve", CLAIMED, lambda m, o=owner: m.resolve("x", o), "absent", "x", _done,
          f"as {owner or 'anybody'}")
     case("resolve", strange, lambda m, o=owner: m.resolve("x", o),
@@ -150,6 +153,12 @@ case("stall", seeds_in("claimed"), lambda m: m.stall("x", "why"), "stalled", "x"
      lambda c: _released(_set_aside(c)))
 case("stall", seeds_in("stalled"), lambda m: m.stall("x", "why"), "same", "x")
 
+case("stall", CLAIMED, lambda m: m.stall("x", "why", "A"), "stalled", "x",
+     lambda c: _released(_set_aside(c)), "as A")
+case("stall", (*seeds_in("ready", "scheduled", "stalled"), "claimed by another"),
+     lambda m: m.stall("x", "why", "A"), "NOTCLAIMED", about="as A")
+case("stall", seeds_in("absent"), lambda m: m.stall("x", "why", "A"), "NOTFOUND", about="as A")
+
 case("retry", seeds_in("absent", "ready", "scheduled", "claimed"), lambda m: m.retry("x"),
      "NOTSTALLED")
 for seed in seeds_in("stalled"):
@@ -158,26 +167,38 @@ for seed in seeds_in("stalled"):
              c.drop("x", "stalled", "reasons").set("published", "x", c.now)
              .back("x", level=n).wake()))
 
-case("retract", seeds_in("absent"), lambda m: m.retract("x"), "NOTFOUND")
-case("retract", seeds_in("ready"), lambda m: m.retract("x"), "absent", "x",
-     lambda c: c.gone("x").haunt("x"))
-case("retract", seeds_in("scheduled"), lambda m: m.retract("x"), "absent", "x",
-     lambda c: c.gone("x").drop("x", "scheduled"))
-case("retract", seeds_in("claimed"), lambda m: m.retract("x"), "absent", "x",
-     lambda c: _released(c.gone("x")))
-
-
 def _retracted(c: Change) -> Change:
     c.set("published", "x", 0)  # a stalled job has none, and gone() wants one
     return c.gone("x").drop("x", "stalled", "reasons")
 
 
-case("retract", seeds_in("stalled"), lambda m: m.retract("x"), "absent", "x", _retracted)
+for waiting in (False, True):
+    about = "waiting" if waiting else ""
+    case("retract", seeds_in("absent"), lambda m, w=waiting: m.retract("x", w), "NOTFOUND",
+         about=about)
+    case("retract", seeds_in("ready"), lambda m, w=waiting: m.retract("x", w), "absent", "x",
+         lambda c: c.gone("x").haunt("x"), about)
+    case("retract", seeds_in("scheduled"), lambda m, w=waiting: m.retract("x", w), "absent", "x",
+         lambda c: c.gone("x").drop("x", "scheduled"), about)
+    case("retract", seeds_in("stalled"), lambda m, w=waiting: m.retract("x", w), "absent", "x",
+         _retracted, about)
+case("retract", seeds_in("claimed"), lambda m: m.retract("x"), "absent", "x",
+     lambda c: _released(c.gone("x")))
+case("retract", seeds_in("claimed"), lambda m: m.retract("x", waiting=True), "same", None,
+     about="waiting")
 
 case("relist", seeds_in("absent", "scheduled", "claimed", "stalled"), lambda m: m.relist("x"),
      "same", 0)
 case("census", tuple(SEEDS), lambda m: m.run("job/census")[1] >= 0, "same", True)
 case("scan", tuple(SEEDS), lambda m: m.run("job/scan", 0)[0], "same", "0")
+for seed in SEEDS:
+    state = SEEDS[seed][0]
+    case("lookup", seed, lambda m: m.lookup("x", "nobody"), "same",
+         [] if state == "absent" else [("x", state, ITEM)])
+for state, other in (("ready", "r"), ("scheduled", "s"), ("claimed", "c"), ("stalled", "t")):
+    for seed in SEEDS:
+        case("page", seed, lambda m, s=state: sorted(m.page(s)), "same",
+             [other, "x"] if SEEDS[seed][0] == state else [other], about=state)
 case("touch", tuple(SEEDS), lambda m: m.touch(), "same", 0)
 case("stats", tuple(SEEDS), lambda m: m.stats()[7], "same", 1)
 

@@ -53,7 +53,7 @@ case("put", THERE, lambda m: m.put("x", "item of c", other_id="c"), "same", "c",
 case("put", THERE, lambda m: m.put("x", "another item", other_id="c"), "EXISTS",
      about="other id taken too")
 case("put", (*ABSENT, *THERE), lambda m: m.put("x", binding="b"), "UNBOUND", about="unbound", a="1")
-case("put", (*ABSENT, *THERE), lambda m: m.put("x", "another item", other_id="y"), "FULL",
+case("put", (*ABSENT, *THERE), lambda m: m.put("x", "another item", other_id="y"), "QUEUEFULL",
      about="queue full", max_length=1, overflow="reject-publish")
 case("put", THERE, lambda m: m.put("x"), "same", "x", about="again, queue full", max_length=1,
      overflow="reject-publish")
@@ -142,6 +142,23 @@ case("append", THERE, lambda m: m.append("x", "item of c", "c"), "same", "c",
 case("append", THERE, lambda m: m.append("x", "another item", "c"), "EXISTS",
      about="other id taken too")
 case("append", (*ABSENT, *THERE), lambda m: m.append("x"), "RULED", about="has rules", rules="1")
+
+
+def _shelved(c: Change, id: str = "x", item: str = ITEM) -> Change:
+    return c.set("items", id, item).count("publishes").stall(id, "because")
+
+
+case("shelve", "retracted", lambda m: m.shelve("x", level=3), "stalled", "x",
+     lambda c: _shelved(c).set("priorities", "x", 3), "level 3")
+case("shelve", ABSENT, lambda m: m.shelve("x"), "stalled", "x", _shelved)
+case("shelve", "absent", lambda m: m.shelve("x", binding="b"), "stalled", "x", _shelved,
+     "bound", b="1")
+case("shelve", THERE, lambda m: m.shelve("x"), "same", "x", about="again")
+case("shelve", THERE, lambda m: m.shelve("x", "another item"), "EXISTS", about="another item")
+case("shelve", THERE, lambda m: m.shelve("x", "another item", "x~"), "same", "x~1",
+     lambda c: _shelved(c, "x~1", "another item"), "numbered")
+case("shelve", (*ABSENT, *THERE), lambda m: m.shelve("x", binding="b"), "UNBOUND",
+     about="unbound", a="1")
 
 
 def _claimed(c: Change, level: int = 0, owner: str = "A") -> Change:

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from phonon_kombu.store.client import Link
-from phonon_kombu.store.keys import LEVELS, QueueKeys, finish_channel
+from phonon_kombu.store.keys import CHANNELS, LEVELS, QueueKeys, channel, finish_channel, wire_name
 from phonon_kombu.store.scripts import load
 from tests.servers import RedisServer
 
@@ -140,11 +140,13 @@ class Machine:
             self.client.execute_command("ACL", "DELUSER", FENCED_USER)
 
     def _allow(self, keys: list[bytes]) -> None:
-        rules = [b"~" + key for key in keys]
-        channel = b"&" + finish_channel(self.queue, self.prefix)
+        # A task's result is announced under the name of its key.
+        rules = [kind + key for key in keys for kind in (b"~", b"&")]
+        wire = wire_name(self.queue)
+        channels = [b"&" + channel(kind, wire, self.prefix) for kind in CHANNELS]
         self.client.execute_command(
             "ACL", "SETUSER", FENCED_USER, "on", ">secret", "resetkeys", "resetchannels",
-            channel, "+@all", *rules,
+            *channels, b"&" + finish_channel(self.queue, self.prefix), "+@all", *rules,
         )  # fmt: skip
 
     def put(
@@ -185,17 +187,40 @@ class Machine:
         """job/cancel."""
         return int(self.run("job/cancel", owner, mode, delay_ms, limit, *ids))
 
-    def stall(self, id: str, reason: str = "because") -> Any:
+    def shelve(
+        self, id: str, item: str | None = None, other_id: str = "", level: int = 0,
+        reason: str = "because", binding: str = "",
+    ) -> str:  # fmt: skip
+        """job/shelve; the item is by default one that tells its id."""
+        item = f"item of {id}" if item is None else item
+        reply: str = self.run("job/shelve", id, item, other_id, level, reason, binding)
+        return reply
+
+    def stall(self, id: str, reason: str = "because", owner: str = "") -> Any:
         """job/stall."""
-        return self.run("job/stall", id, reason)
+        return self.run("job/stall", id, reason, owner, self.keys.stall_channel)
 
     def retry(self, id: str) -> Any:
         """job/retry."""
-        return self.run("job/retry", id)
+        return self.run("job/retry", id, self.keys.retry_channel)
 
-    def retract(self, id: str) -> Any:
+    def retract(self, id: str, waiting: bool = False) -> Any:
         """job/retract."""
-        return self.run("job/retract", id)
+        return self.run("job/retract", id, "1" if waiting else "")
+
+    def lookup(self, *ids: str) -> list[tuple[str, str, str]]:
+        """job/lookup: id, state and head of each."""
+        _, *found = self.run("job/lookup", *ids)
+        return [(found[i], found[i + 1], found[i + 11]) for i in range(0, len(found), 12)]
+
+    def page(self, state: str, limit: int = 10, before: Any = "") -> list[str]:
+        """job/page: the ids of all slices."""
+        cursor, found = "", []
+        while True:
+            cursor, _, *values = self.run("job/page", state, cursor, limit, before)
+            found += values[::12]
+            if not cursor:
+                return found
 
     def resolve(self, id: str, owner: str = "A", result: str = "42", keep_ms: Any = "") -> Any:
         """job/resolve."""

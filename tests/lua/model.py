@@ -32,6 +32,11 @@ class Job:
     late: str = ""
 
 
+def _rank_time(time: Time) -> float:
+    assert isinstance(time, float)
+    return time
+
+
 def _rank(job: Job, time: Time | None) -> tuple[Any, str]:
     assert isinstance(time, float)
     return time, job.id
@@ -51,6 +56,14 @@ class Model:
         self.publishes = self.finishes = 0
         self.claim_timeout_ms = 0.0
         self.paused = False
+        #: Rules: how many may be ready (0: any number), whether what is dropped is kept.
+        self.max_length = 0
+        self.lettered = False
+        #: What was dropped: reason, time, id, item.
+        self.dead: list[tuple[str, Time, str, str]] = []
+        #: Deduplication id -> job, when it ends (None: with the job).
+        self.unique: dict[str, tuple[str, Time | None]] = {}
+        self.duplicates = 0
 
     def in_state(self, *states: str) -> list[Job]:
         """All jobs in these states."""
@@ -73,6 +86,24 @@ class Model:
         self._leave(job)
         del self.jobs[job.id]
 
+    def _drop(self, job: Job, reason: str, now: Time) -> None:
+        if self.lettered:
+            self.dead.append((reason, now, job.id, job.item))
+        self._delete(job)
+
+    def _shorten(self, now: Around) -> None:
+        excess = sum(map(len, self.lists)) - self.max_length if self.max_length else 0
+        for ready in reversed(self.lists):
+            while ready and excess > 0:
+                self._drop(self.jobs[ready[0]], "maxlen", now)
+                excess -= 1
+
+    def _holder(self, name: str, now: Around) -> str | None:
+        """The job that has this deduplication id."""
+        job, end = self.unique.get(name, ("", None))
+        live = job in self.jobs if end is None else _rank_time(end) > now.high
+        return job if live else None
+
     def _stall(self, job: Job, reason: str) -> None:
         self._leave(job)
         job.state, job.reason, job.failures = "stalled", reason, None
@@ -87,9 +118,16 @@ class Model:
 
     def put(
         self, id: str, item: str, other_id: str, level: int, front: bool, delay_ms: int,
-        ttl_ms: int, now: Around,
-    ) -> str:  # fmt: skip
-        """The id taken, or EXISTS."""
+        ttl_ms: int, now: Around, dedup_id: str = "", dedup_ttl_ms: int = 0,
+    ) -> str | list[str]:  # fmt: skip
+        """The id taken, EXISTS, or for a duplicate a list with the id of the job that stands."""
+        holder = self._holder(dedup_id, now) if dedup_id else None
+        if holder:
+            for wanted in (id, other_id):
+                if wanted in self.jobs and self.jobs[wanted].item == item:
+                    return wanted
+            self.duplicates += 1
+            return [holder]
         for wanted in (id, other_id):
             if not wanted:
                 break
@@ -102,6 +140,10 @@ class Model:
                     job.state, job.due = "scheduled", now + delay_ms
                 else:
                     self._ready(job, front)
+                if dedup_id:
+                    end = now + dedup_ttl_ms if dedup_ttl_ms else None
+                    self.unique[dedup_id] = (wanted, end)
+                self._shorten(now)
                 return wanted
             if job.item == item:
                 return wanted
@@ -119,7 +161,7 @@ class Model:
             while ready and len(taken) < count:
                 job = self.jobs[ready[0]]
                 if job.deadline is not None and _rank(job, job.deadline)[0] <= now.low:
-                    self._delete(job)
+                    self._drop(job, "expired", now)
                     continue
                 self._leave(job)
                 job.state, job.owner, job.since = "claimed", owner, now
@@ -140,6 +182,14 @@ class Model:
             self._delete(job)
         self.finishes += len(held)
         return len(held)
+
+    def reject(self, owner: str, ids: tuple[str, ...], now: Around) -> list[int]:
+        """How many were rejected, whether they are kept."""
+        held = self._held(owner, ids)
+        for job in held:
+            self._drop(job, "rejected", now)
+        self.finishes += len(held)
+        return [len(held), int(self.lettered)]
 
     def cancel(
         self, owner: str, ids: tuple[str, ...], mode: str, delay_ms: int, limit: int, now: Around
@@ -232,7 +282,7 @@ class Model:
             if job.state in ("claimed", "stalled"):
                 job.deadline = None
             else:
-                self._delete(job)
+                self._drop(job, "expired", now)
                 expired += 1
         late: list[Job] = []
         if self.claim_timeout_ms:
@@ -262,11 +312,18 @@ class Model:
             "deadlines": {job.id: job.deadline for job in jobs if job.deadline is not None},
             "publishes": self.publishes,
             "finishes": self.finishes,
+            "dead": self.dead,
+            "duplicates": self.duplicates,
         }
         return {name: value for name, value in parts.items() if value}
 
     def adopt(self, picture: Picture) -> None:
         """Take the times as the server wrote them."""
+        self.dead = list(picture.get("dead", ()))
+        ends = picture.get("unique_ends", {})
+        for name, (job_id, end) in self.unique.items():
+            if end is not None:  # swept: it has ended
+                self.unique[name] = (job_id, ends.get(name, 0.0))
         for job in self.jobs.values():
             job.published = picture["published"].get(job.id, 0.0) if job.state != "stalled" else 0.0
             job.due = picture.get("scheduled", {}).get(job.id)

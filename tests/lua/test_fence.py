@@ -7,12 +7,27 @@ from typing import Any
 
 import pytest
 
-from phonon_kombu.errors import Exists, ScriptRefused
+from phonon_kombu.errors import Closing, Exists, FieldFull, NotHeld, ScriptRefused
+from phonon_kombu.phonon.fields import (
+    CountDistinct,
+    Histogram,
+    Layout,
+    ListAppend,
+    Max,
+    Mean,
+    Min,
+    SetAppend,
+    Sum,
+    TopN,
+    WindowedList,
+)
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import ExchangeKeys, NodeKeys
-from phonon_kombu.thoonk.states import GRID
+from phonon_kombu.store.keys import AggregateKeys, ChordKeys, ExchangeKeys, NodeKeys, ReferenceKeys
+from phonon_kombu.store.scripts import Prepared
+from phonon_kombu.thoonk.states import GRID, STATES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, Case, play
+from tests.lua.feeds import run_feed_scripts
 from tests.lua.machine import HOUR_MS, Machine, connect, encoded
 from tests.servers import RedisServer
 
@@ -31,6 +46,7 @@ def lifetime(m: Machine) -> None:
     with m.fence():
         m.put("x", level=3)
         m.put("y", delay_ms=1, ttl_ms=1, level=9)
+        m.shelve("z", level=2)
         assert m.touch() == HOUR_MS
 
 
@@ -54,6 +70,11 @@ def exchange(m: Machine) -> None:
         assert m.run("exchange/unbind", "a", "b") == 0
 
 
+def feeds(m: Machine) -> None:
+    """feed/* and sorted_feed/*, all paths."""
+    run_feed_scripts(m, fenced=True)
+
+
 def nodes(m: Machine) -> None:
     """node/* and lock/*: join, beat, be judged, be buried, part."""
     m.keys = NodeKeys()  # type: ignore[assignment]
@@ -73,9 +94,18 @@ def nodes(m: Machine) -> None:
         assert m.run("node/part", "n", "", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "", "", "") == [0, 0]
         assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
+        assert [m.run("lock/extend", who, HOUR_MS) for who in "ab"] == [1, 0]
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
         assert [m.run("node/elect", who, HOUR_MS) for who in "aa"] == [0, 0]
         assert 0 < m.run("node/elect", "b", HOUR_MS) <= HOUR_MS
+
+
+def probe(m: Machine) -> None:
+    """node/probe, which leaves nothing."""
+    m.keys = NodeKeys()  # type: ignore[assignment]
+    with m.fence():
+        assert m.run("node/probe", *scripts.commands()) == []
+    assert m.client.keys() == []
 
 
 def results(m: Machine) -> None:
@@ -116,12 +146,171 @@ def slices(m: Machine) -> None:
         m.recover("A", "cancel")
         m.finish("A", *m.picture()["items"])
         m.cancel("B", *m.picture()["owners"], delay_ms=5)
+        listed = [id for state in STATES if state != "absent" for id in m.page(state, 3)]
+        assert sorted(listed) == sorted(m.picture()["items"])
         m.purge(5)
         m.purge()
 
 
+def task_results(m: Machine) -> None:
+    """result/store and result/survey."""
+    head, success = '{"status": "', '{"status": "SUCCESS"'
+    with m.fence():
+        for state, stored in (("STARTED", 1), ("SUCCESS", 1), ("FAILURE", 0)):
+            value = f'{{"status": "{state}"}}'
+            assert m.run("result/store", value, 60, head, success, "", result=b"r") == stored
+        assert m.run("result/store", "x", "", "", "", "", result=b"r")[0].startswith(success)
+        keys = [b"r", b"none"]
+        m._allow(keys)
+        survey = Prepared(scripts.load("result/survey"), keys)
+        assert m.fenced is not None
+        assert m.fenced.run(survey, (success.encode(),)) == [1, 0]
+
+
+def references(m: Machine) -> None:
+    """reference/*: held, stalled, given back; the last one out."""
+    m.keys = ReferenceKeys("x")  # type: ignore[assignment]
+    with m.fence():
+        assert [m.run("reference/hold", holder, "n") for holder in "abcd"] == [1, 2, 3, 4]
+        assert m.run("reference/finish", "a", "n", "t", HOUR_MS) == 0
+        assert m.run("reference/cancel", "b", "n", "t", HOUR_MS) == 0
+        assert [m.run("reference/stall", "c", "n", "why") for _ in range(2)] == ["c", "c"]
+        assert m.run("reference/retry", "c", "n") == "c"
+        assert m.run("reference/recover", "n", 0, "t", HOUR_MS) == ["0", 2, 1]
+        assert m.run("reference/lease", "t", HOUR_MS) == 0
+        assert [m.run("reference/close", who) for who in "ut"] == [0, 1]
+
+
+def chords(m: Machine) -> None:
+    """chord/*: open, grow, arrive in all ways, be taken over, close."""
+    m.keys = ChordKeys("g")  # type: ignore[assignment]
+    result = ("", "", "", "", "")
+    with m.fence():
+        assert m.run("chord/open", "g", "", 60, "body", "b") == 1
+        assert m.run("chord/open", "g", "1", 60, "body", "b") == 0
+        assert m.run("chord/grow", "extra", 60) == 1
+        assert m.run("chord/size", "g", 1) == 0
+        first = ("g", "a", 0, "part", "", "A", HOUR_MS, 60, *result)
+        assert m.run("chord/arrive", *first) == [0, 1]
+        assert m.run("chord/arrive", *first) == [2, 0]
+        last = ("g", "extra", 0, "part", "1", "A", 0, 60, "v", 60, *result[2:])
+        assert m.run("chord/arrive", *last, result=b"r") == [1, 2, 2, ""]
+        assert m.run("chord/lease", "g", "B", HOUR_MS) == 0
+        assert m.run("chord/lease", "g", "A", HOUR_MS) > 0
+        assert [m.run("chord/close", "g", who, 60) for who in "AB"] == [0, 1]
+        assert m.run("chord/lease", "g", "B", HOUR_MS) == -1
+        assert m.run("chord/arrive", *first) == [2, 0]
+
+
+def aggregating(m: Machine) -> None:
+    """chord/fold: counted once, refused, failed, taken over; chord/close with fields."""
+    layout = Layout({"n": Sum(), "l": ListAppend(1)})
+    keys = AggregateKeys("g", layout.keys("g", "", "chord", "chords"))
+    m.keys = keys  # type: ignore[assignment]
+    with m.fence():
+        assert m.run("chord/open", "g", "", 60, "size", 2, "unique", 1) == 1
+        last = ("", "", "", "", "")
+
+        def fold(id: str, index: int, lease: int = HOUR_MS, **values: Any) -> Any:
+            return m.run("chord/fold", "g", id, index, "A", lease, 60, *last,
+                         *layout.encode_delta(values))  # fmt: skip
+
+        assert [fold("a", 0, n=1, l=1), fold("a", 0, n=1, l=1)] == [[0, 1], [2, 0]]
+        with pytest.raises(FieldFull):
+            fold("b", 1, n=1, l=2)
+        assert fold("b", 1, lease=0, n=1) == [1, 2, 2, ""]
+        assert fold("b", 1, n=1) == [1, 2, 2, ""]
+        assert m.run("chord/close", "g", "A", 60) == 1
+    assert not m.client.exists(*keys.fields)
+
+
+def rules(m: Machine) -> None:
+    """A queue with all rules at once, of which each is used."""
+    m.configure(
+        message_ttl=HOUR_MS, max_length=2, dead_exchange="", rate_interval=1000, rate_burst=1,
+        expires=HOUR_MS, rules=1,
+    )  # fmt: skip
+    with m.fence():
+        for n in range(5):
+            m.put(f"x{n}", level=n, dedup_id=f"d{n}", dedup_ttl_ms=1 if n % 2 else "")
+        m.put("y", dedup_id="d0", front=True)
+        assert m.claim("A", 5).due_in_ms >= 0
+        m.reject("A", *m.picture()["owners"])
+    m.pass_time(2 * HOUR_MS)
+    with m.fence():
+        m.put("z", dedup_id="d")
+        m.maintain()
+        m.stats()
+
+
+def folding(m: Machine) -> None:
+    """model/fold and model/read: every kind of field, with and without bounds that are near."""
+    layout = Layout(
+        {
+            "n": Sum(), "f": Sum(float), "low": Min(), "high": Max(), "mean": Mean(),
+            "l": ListAppend(), "s": SetAppend(3), "c": CountDistinct(), "w": WindowedList(2, 5),
+            "t": TopN(2), "b": TopN(2, largest=False), "h": Histogram([1]),
+        }
+    )  # fmt: skip
+    m.keys = layout.keys("x")  # type: ignore[assignment]
+    values = {
+        **{name: [1, 2, 3] for name in layout.fields}, "w": [(1, 1), (2, 2), (9, 3)]
+    }  # fmt: skip
+    with m.fence():
+        for number in (1, 2):
+            assert m.run("model/fold", "me", number, HOUR_MS, *layout.encode_delta(values)) == 1
+        assert m.run("model/fold", "me", 2, "", *layout.encode_delta(values)) == 0
+        with pytest.raises(FieldFull):
+            m.run("model/fold", "", "", "", *layout.encode_delta({"n": 1, "s": 4}))
+        assert len(m.run(*read_words(layout))) == 7
+
+
+def read_words(layout: Layout) -> tuple[Any, ...]:
+    """The name and the arguments of the script that reads a record."""
+    prepared, args = layout.read_call(layout.keys("x"))
+    return prepared.script.name, *args
+
+
+def records(m: Machine) -> None:
+    """model/*: held by two, flushed, left, closing, closed; abandoned and adopted."""
+    layout = Layout({"n": Sum(), "s": SetAppend(1)})
+    m.keys = layout.keys("x")  # type: ignore[assignment]
+    delta = layout.encode_delta({"n": 1, "s": "a"})
+    full = layout.encode_delta({"n": 1, "s": "b"})
+
+    def leave(owner: str, number: int, delta: list[bytes] = delta) -> Any:
+        return m.run("model/leave", owner, number, 1, len(delta), *delta, *delta)
+
+    with m.fence():
+        for call in (lambda: m.run("model/flush", "a", 1, 1, *delta), lambda: leave("a", 1)):
+            with pytest.raises(NotHeld):
+                call()
+        assert [m.run("model/hold", owner) for owner in "aab"] == [1, 1, 2]
+        assert [m.run("model/flush", "a", 1, 1, *delta) for _ in range(2)] == [1, 0]
+        for call in (lambda: m.run("model/flush", "a", 2, 1, *full), lambda: leave("a", 2, full)):
+            with pytest.raises(FieldFull):
+                call()
+        assert m.run("model/close", "a") == 0
+        assert m.run("model/adopt", "a") is None
+        assert [leave("a", 2), leave("a", 2), leave("b", 3), leave("b", 3)] == [0, 0, 1, 1]
+        assert m.run("model/hold", "c") == 1
+        for call in (lambda: m.run("model/flush", "c", 4, 1, *delta), lambda: leave("c", 4)):
+            with pytest.raises(Closing):
+                call()
+        assert m.run("model/abandon", "b") == 0
+        assert m.run("model/flush", "c", 5, 1, *delta) == 1
+        assert m.run("model/abandon", "c") == 1
+        assert [m.run("model/adopt", owner) for owner in "dde"] == ["1", "1", None]
+        assert m.run(*read_words(layout))[0] == ["4"]
+        assert [m.run("model/close", owner) for owner in "edd"] == [0, 1, 0]
+        assert m.run(*read_words(layout))[0] == [None]
+        assert m.run("model/abandon", "c") == 0
+
+
 PATHS: list[Callable[[Machine], None]] = [
-    lifetime, simple_queue, exchange, nodes, results, lost, slices
+    task_results, references, chords, aggregating, probe,
+    lifetime, simple_queue, exchange, feeds, nodes, results, lost, slices, rules, folding,
+    records,
 ]  # fmt: skip
 
 
@@ -144,6 +333,7 @@ def test_every_script_has_been_inside(machine: Machine, monkeypatch: pytest.Monk
     for path in PATHS:
         machine.client.flushall()
         path(Machine(machine.server))
+    fenced.add("result/survey")  # task_results runs it without Machine.run
     fenced |= {GRID[case.operation].script for case in CASES}
     assert fenced == set(scripts.names())
 

@@ -69,6 +69,31 @@ def test_cancelled_jobs_come_in_front_in_the_order_given(machine: Machine) -> No
     assert claim_all(machine) == ["e", "c", "f", "h", "a", "g"]
 
 
+@pytest.mark.parametrize(
+    ("staying", "expected"),
+    [
+        ("ab", "abcdef"),  # behind those that stand in front
+        ("a", "acdbef"),  # behind the first of them
+        ("b", "cdabef"),  # b does not stand in front
+        ("abef", "abefcd"),  # fresh ones may be named
+        ("xyz", "cdabef"),
+        ("xabyz", "abcdef"),  # whoever has gone is passed over
+    ],
+)
+def test_cancelled_jobs_go_behind_those_that_stay(
+    machine: Machine, staying: str, expected: str
+) -> None:
+    for id in "abcdef":
+        machine.put(id)
+    machine.claim("A", 4)
+    machine.cancel("A", "a", "b")
+
+    assert machine.cancel("A", "c", "d", "", *staying) == 2
+
+    assert claim_all(machine) == list(expected)
+    check(machine.picture())
+
+
 @pytest.mark.parametrize("mode", ["cancel", "restore", "release"])
 def test_slices_given_back_from_the_last_keep_the_order(machine: Machine, mode: str) -> None:
     ids = [f"j{n}" for n in range(30)]

@@ -54,6 +54,22 @@ def test_a_put_by_its_other_id_repeated_is_one_job(machine: Machine) -> None:
     assert claim_all(machine) == ["x", "x~1"]
 
 
+def test_the_jobs_of_one_task_are_numbered(machine: Machine) -> None:
+    """And found by the task's id, in whatever order they come and go; the same again is no job."""
+    names = ["x", *(f"x~{n}" for n in range(1, 17))]
+    assert [machine.append("x", f"item {n}", "x~") for n in range(17)] == names
+    assert machine.append("x", "item 3", "x~") == "x~3"
+    beyond = machine.append("x", "one more", "x~")
+    assert beyond not in names and beyond == machine.put("x", "one more", "x~")
+    assert machine.stats()[0] == 18
+
+    machine.retract("x")
+    machine.retract("x~4")
+    assert machine.put("x", "new", "x~") == "x"
+    assert machine.put("x", "newer", "x~", level=2) == "x~4"
+    check(machine.picture(), machine.stats())
+
+
 def test_ends_repeated_change_nothing(machine: Machine) -> None:
     for id in "abc":
         machine.put(id)

@@ -60,9 +60,10 @@ class Walk(RuleBasedStateMachine):
         self.seen = self.m.picture()
         check(self.seen, self.m.stats())
         actual = live(self.seen)
-        config = actual.pop("config", None)
+        actual.pop("config", None)
+        actual.pop("unique", None)
+        actual.pop("unique_ends", None)
         assert actual == self.model.picture()
-        assert bool(config) == bool(self.model.claim_timeout_ms or self.model.paused)
         ready = any(self.model.lists) and not self.model.paused
         assert not ready or "wake" in self.seen, "jobs are ready and nobody is woken"
         self.model.adopt(self.seen)
@@ -74,10 +75,11 @@ class Walk(RuleBasedStateMachine):
         return next(n for n, name in enumerate(LISTS) if id in self.seen.get(name, ()))
 
     @rule(id=IDS, item=st.sampled_from("IJ"), other_id=st.sampled_from(("", "", "y", "z")),
-          level=LEVELS, front=st.booleans(), delay_ms=DELAYS_MS, ttl_ms=TTLS_MS)  # fmt: skip
+          level=LEVELS, front=st.booleans(), delay_ms=DELAYS_MS, ttl_ms=TTLS_MS,
+          dedup_id=st.sampled_from(("", "", "", "u", "v")), dedup_ttl_ms=TTLS_MS)  # fmt: skip
     def put(
         self, id: str, item: str, other_id: str, level: int, front: bool, delay_ms: int,
-        ttl_ms: int,
+        ttl_ms: int, dedup_id: str, dedup_ttl_ms: int,
     ) -> None:  # fmt: skip
         # An id that is put again while an old entry of it stands takes the old entry's place
         # where it comes to it first; the walk keeps to where the two agree.
@@ -88,18 +90,22 @@ class Walk(RuleBasedStateMachine):
             other_id = ""
         elif self.haunted(other_id) is not None:
             front = False
-        plain = not (level or front or delay_ms or ttl_ms)
+        plain = not (level or front or delay_ms or ttl_ms or dedup_id or self.model.max_length)
+        reply: Any
         with self.m.now() as now:
             try:
                 if plain:
                     reply = self.m.append(id, item, other_id)
                 else:
                     reply = self.m.put(
-                        id, item, other_id, level, front, delay_ms or "", ttl_ms or ""
-                    )
+                        id, item, other_id, level, front, delay_ms or "", ttl_ms or "",
+                        dedup_id=dedup_id, dedup_ttl_ms=dedup_ttl_ms or "",
+                    )  # fmt: skip
             except JobError as error:
                 reply = type(error).__name__.upper()
-        assert reply == self.model.put(id, item, other_id, level, front, delay_ms, ttl_ms, now())
+        assert reply == self.model.put(
+            id, item, other_id, level, front, delay_ms, ttl_ms, now(), dedup_id, dedup_ttl_ms
+        )
         self.compare()
 
     @rule(owner=OWNERS, count=st.integers(0, 5), highest=st.booleans())
@@ -139,6 +145,24 @@ class Walk(RuleBasedStateMachine):
                 owner, *ids, mode=mode, delay_ms=delay_ms or "", limit=limit or ""
             )
         assert reply == self.model.cancel(owner, ids, mode, delay_ms, limit, now())
+        self.compare()
+
+    @rule(owner=ANY_OWNER, ids=SOME_IDS)
+    def reject(self, owner: str, ids: tuple[str, ...]) -> None:
+        with self.m.now() as now:
+            reply = self.m.reject(owner, *ids)
+        assert reply == self.model.reject(owner, ids, now())
+        self.compare()
+
+    @rule(max_length=st.sampled_from((0, 0, 2, 4)), lettered=st.booleans())
+    def set_rules(self, max_length: int, lettered: bool) -> None:
+        self.model.max_length, self.model.lettered = max_length, lettered
+        fields = {"max_length": max_length, "rules": 1} if max_length else {}
+        if lettered:
+            fields["dead_exchange"] = ""
+        self.m.client.hdel(self.m.keys.config, "max_length", "rules", "dead_exchange")
+        if fields:
+            self.m.configure(**fields)
         self.compare()
 
     @rule(id=IDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from phonon_kombu.demo.display import Plain
+from phonon_kombu.demo.kill import Accident
 from phonon_kombu.demo.ledger import Ledger, Outcome, stock_url
 from phonon_kombu.demo.run import Options, Report
 from phonon_kombu.demo.sources import FileCount, count_file, library_files
@@ -120,6 +122,8 @@ def test_ledger_counts_what_was_lost_and_what_ran_twice(
         assert ledger.outcome(["a", "b", "c", "d"]) == Outcome(
             files=4, unparsable=1, lines=40, functions=8, classes=4, lost=2, run_twice=1
         )
+        excused = ledger.outcome(["a", "b"], in_hand={"a", "b"})
+        assert (excused.run_twice, excused.redelivered) == (0, 1)
         client = redis_server.client()
         keys = client.keys()
         assert keys and all(0 < client.ttl(key) <= 3600 for key in keys)
@@ -147,6 +151,19 @@ def test_report_is_good_only_if_every_task_ran_once() -> None:
     assert report(3, 2, 1).verdict() == (
         "Not every task ran exactly once: 3 lost, 2 run twice, 1 still queued."
     )
+
+
+def test_report_of_a_killed_worker() -> None:
+    accident = Accident("demo1@x", {"a", "b"}, back_seconds=3.14)
+    outcome = Outcome(10, 0, 100, 10, 1, lost=0, run_twice=0, redelivered=1)
+    told = Report(outcome, 0, 2.0, Options("phonon://h", None, 2, 2), "Redis 8", accident)
+    assert told.good and "ran again" in told.verdict()
+    rows = dict(told.rows())
+    assert rows["killed with tasks in hand"] == "2"
+    assert rows["  back in the queue after"] == "3.1 s"
+    assert rows["  redelivered, run again"] == "1"
+    killed = {"worker": "demo1@x", "in_hand": 2, "back_seconds": 3.14}
+    assert json.loads(told.json())["killed"] == killed
 
 
 def test_plain_table_is_aligned(capsys: pytest.CaptureFixture[str]) -> None:

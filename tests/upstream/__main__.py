@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.servers import server_binaries, server_name
 from tests.upstream.compare import Verdict, compare, counts, table
-from tests.upstream.exclusions import EXCLUSIONS, KNOWN_FLAKY, reason
+from tests.upstream.exclusions import KNOWN_FLAKY, excluded_tests, reason
 from tests.upstream.running import (
     FAILED,
     FLAKY,
@@ -59,6 +59,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--backend", choices=[STOCK, OURS], default=STOCK,
         help="scheme of celery's result backend in the run on phonon (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--broker", choices=[STOCK, OURS], default=OURS,
+        help="scheme of the broker in the run on phonon (default: %(default)s): with redis only "
+        "the result backend is ours",
     )  # fmt: skip
     parser.add_argument("-k", dest="keyword", default="", help="as pytest's -k: a short run")
     parser.add_argument("--reuse-stock", action="store_true", help="take stock's saved results")
@@ -101,6 +106,10 @@ class Session:
         self.cache: Path = options.cache or default_cache()
         self.logs: Path = options.logs or self.cache / "logs"
         self.names = list(SUITES) if options.suite == "all" else [options.suite]
+
+    def excluded(self, suite: str) -> dict[str, str]:
+        """What ours is excused from, with the reasons."""
+        return excluded_tests(suite, self.options.backend)
 
     def saved_stock(self, suite: str, piece: Piece) -> Path:
         """The file of stock's results with just these versions, this Python and this server."""
@@ -163,7 +172,7 @@ class Session:
             began = time.monotonic()
             result.ours = self.run_ours(suite, name, targets, result.stock)
             result.ours_seconds = time.monotonic() - began
-            progress(name, OURS, result.ours_seconds, counts(result.ours, EXCLUSIONS[suite]))
+            progress(name, OURS, result.ours_seconds, counts(result.ours, self.excluded(suite)))
         return result
 
     def run_ours(
@@ -171,12 +180,12 @@ class Session:
     ) -> Outcomes:
         """Run tests on phonon, and those that skipped themselves once more in disguise."""
         settings = {
-            "broker": OURS,
+            "broker": self.options.broker,
             "backend": self.options.backend,
             "limits": {t: max(LEAST_LIMIT_SECONDS, PATIENCE * o.seconds) for t, o in stock.items()},
         }
         name = f"{name}-{OURS}"
-        excluded = [test for test in stock if reason(EXCLUSIONS[suite], test) is not None]
+        excluded = [test for test in stock if reason(self.excluded(suite), test) is not None]
         outcomes = self.runner(suite, **settings).run(targets, name, excluded)
         skipped = [test for test, one in outcomes.items() if one.outcome == SKIPPED]
         if skipped and suite == "celery":
@@ -212,8 +221,8 @@ def report(session: Session, results: dict[str, Result]) -> bool:
         if result.stock:
             rows.append((title, f"{STOCK} -> {STOCK}", counts(result.stock), result.stock_seconds))
         if scheme != STOCK:
-            found = counts(result.ours, EXCLUSIONS[name])
-            schemes = f"{OURS} -> {session.options.backend}"
+            found = counts(result.ours, session.excluded(name))
+            schemes = f"{session.options.broker} -> {session.options.backend}"
             rows.append((title, schemes, found, result.ours_seconds))
             basis = result.stock or assumed(result.ours)
             complete = not session.options.keyword
@@ -224,7 +233,7 @@ def report(session: Session, results: dict[str, Result]) -> bool:
                     if test in result.ours or one.outcome == UNCOLLECTABLE
                 }
             verdicts[name] = compare(
-                basis, result.ours, EXCLUSIONS[name], KNOWN_FLAKY[name], complete
+                basis, result.ours, session.excluded(name), KNOWN_FLAKY[name], complete
             )
     say("\n" + table(rows))
     for name, result in results.items():

@@ -48,8 +48,9 @@ EXCLUSIONS: dict[str, dict[str, str]] = {
         REDIS
         + "test_event_loop_consumes_after_connection_reconnect[connection1-BRPOP]": POLL_CONNECTION,
         REDIS + "test_RedisPublishBatch::test_retry_on_timeout_keeps_publication_immediate": (
-            "expects no batch with retry_on_timeout, as stock would publish twice when a reply is "
-            "lost; ours puts by id, and the second put of an id changes nothing"
+            "expects no batch with retry_on_timeout, with which redis-py's client repeats what got "
+            "no reply; ours does not send a batch through that client and never repeats one: who "
+            "flushes it is told. Shown by tests/kombu/test_batch.py"
         ),
         EXPIRATION + "test_queue_expiration_set": LIST_TTL,
         EXPIRATION + "test_expiration_gets_reset_on_put": LIST_TTL,
@@ -87,10 +88,50 @@ EXCLUSIONS: dict[str, dict[str, str]] = {
     },
 }
 
+TASKS = "t/integration/test_tasks.py::test_task_redis_result_backend::"
+BACKEND = "t/integration/test_redis_backend.py::"
+SUBSCRIBED = (
+    "expects a subscription when a task is sent; ours subscribes when somebody waits. "
+    "Shown by tests/backend/test_results.py"
+)
+CONSUMER = (
+    "reaches into stock's ResultConsumer and its lock. Waiting threads, greenlets and finalizers: "
+    "tests/backend/test_results.py"
+)
+CHORD_KEYS = "reads stock's keys of a chord (.j, .t, .s, .d); ours are others. "
+
+#: The same, where the result backend is ours.
+BACKEND_EXCLUSIONS: dict[str, str] = {
+    TASKS + "test_asyncresult_forget_cancels_subscription": SUBSCRIBED,
+    TASKS + "test_asyncresult_get_cancels_subscription": SUBSCRIBED,
+    BACKEND + "test_pubsub_subscribe_churn_while_draining": CONSUMER,
+    BACKEND + "test_pubsub_reentrant_cancel_from_finalizer": CONSUMER,
+    BACKEND + "test_chord_expires": CHORD_KEYS + "Shown by tests/backend/test_arrivals.py",
+    BACKEND + "test_chord_part_return_records_each_header_task_once": (
+        CHORD_KEYS + "Shown by tests/backend/test_arrivals.py"
+    ),
+    "t/integration/test_canvas.py::test_chord::test_chord_on_error": (
+        CHORD_KEYS + "That errbacks are called: tests/backend/test_chords.py"
+    ),
+}
+
+
+def excluded_tests(package: str, backend: str) -> dict[str, str]:
+    """Test id -> why ours does not pass it, with a result backend of this scheme."""
+    extra = BACKEND_EXCLUSIONS if package == "celery" and backend == "phonon" else {}
+    return {**EXCLUSIONS[package], **extra}
+
+
 #: Package -> test id -> how it was seen to fail now and then on stock as well.
 KNOWN_FLAKY: dict[str, dict[str, str]] = {
     "kombu": {},
     "celery": {
+        "t/integration/test_tasks.py::test_trace_log_arguments::test_task_failed": (
+            "gives the worker 10 ms after the result to write its log; failed once on stock, too"
+        ),
+        "t/integration/test_tasks.py::test_trace_log_arguments::test_task_success": (
+            "gives the worker 10 ms after the result to write its log, as test_task_failed"
+        ),
         "t/integration/test_tasks.py::test_task_replacement::test_replaced_task_nesting_level_0": (
             "sets its result to False after it has sent the task, so a worker that is quick to "
             "receive it is overwritten: about 12 % of 240 runs on stock, 14 % on ours"

@@ -21,6 +21,6 @@ local function admit(at, due_ms)
   end
   if longest and rejects and due_ms <= 0 and excess() >= 0 then
     return known(ARGV[1]) or known(ARGV[3])
-      or redis.error_reply('FULL the queue has reached its x-max-length')
+      or redis.error_reply('QUEUEFULL the queue has reached its x-max-length')
   end
 end

@@ -6,9 +6,10 @@ ARGV    1 owner ('' whoever holds them)
         2 mode ('cancel' counts a failure, 'restore' marks redelivered, 'release' neither)
         3 delay_ms ('' none: else they become scheduled)
         4 max_deliveries ('' no limit: a job that failed so often is stalled; where the queue's
-        config has one, that counts)   5+ ids
+        config has one, that counts)
+        5+ ids (after an empty one, jobs that stay before them where these stand in front)
 RETURNS how many were given back   ERRORS none
-STATES  claimed -> ready, scheduled, stalled   COST O(ids * log n) ]]
+STATES  claimed -> ready, scheduled, stalled   COST O(ids * (log n + jobs that stay before)) ]]
 --- @include now
 local wake, priorities, config = KEYS[5], KEYS[6], KEYS[10]
 local cancelled, stalled, reasons, published = KEYS[3], KEYS[7], KEYS[8], KEYS[9]
@@ -17,7 +18,17 @@ local levels = { unpack(KEYS, 11) }
 --- @include fail
 local at, counts = now(), ARGV[2] == 'cancel'
 local limit = counts and most_deliveries(ARGV[4])
-local given = { unpack(ARGV, 5) }
+local given, stay, staying = {}, {}, 0
+for i = 5, #ARGV do
+  if staying > 0 then
+    stay[ARGV[i]] = true
+    staying = staying + 1
+  elseif ARGV[i] == '' then
+    staying = 1
+  else
+    given[#given + 1] = ARGV[i]
+  end
+end
 local owners = redis.call('HMGET', KEYS[2], unpack(given))
 local scores = redis.call('ZMSCORE', KEYS[1], unpack(given))
 local done = 0
@@ -36,7 +47,7 @@ for i = #given, 1, -1 do
         redis.call('ZADD', KEYS[4], at + ARGV[3], id)
         redis.call('ZADD', wake, 0, 'w')
       else
-        ready(id, true)
+        ready(id, true, stay, staying - 1)
       end
     end
   end

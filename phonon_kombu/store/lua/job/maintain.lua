@@ -4,8 +4,8 @@ it), forgets deduplication ids that have ended, gives back claims that are older
 `claim_timeout` where one is set (config, ms): the only rule that touches a living owner's job.
 KEYS    1 items HASH   2 claimed ZSET   3 owners HASH   4 cancelled HASH   5 scheduled ZSET
         6 published ZSET   7 wake ZSET   8 priorities HASH   9 deadlines ZSET   10 ghosts HASH
-        11 config HASH   12 stalled SET   13 dead LIST   14 unique HASH   15 unique_ends ZSET
-        16 reasons HASH   17+ levels LIST (all ten, level 0 first)
+        11 config HASH   12 stalled SET   13 reasons HASH   14 dead LIST   15 unique HASH
+        16 unique_ends ZSET   17+ levels LIST (all ten, level 0 first)
 ARGV    1 limit (jobs of each kind in this slice)   2 max_deliveries ('' no limit; see job/cancel)
 RETURNS promoted, expired, timed out, ms until a job is due or expires (-1: none does)
 ERRORS  none
@@ -13,10 +13,10 @@ STATES  scheduled -> ready, claimed -> ready, stalled, ready -> absent   COST O(
 --- @include now
 local items, cancelled, scheduled, published = KEYS[1], KEYS[4], KEYS[5], KEYS[6]
 local wake, priorities, deadlines = KEYS[7], KEYS[8], KEYS[9]
-local config, stalled, reasons, claimed = KEYS[11], KEYS[12], KEYS[16], KEYS[2]
-local levels, taken, ends = { unpack(KEYS, 17) }, KEYS[14], KEYS[15]
+local config, stalled, reasons, claimed = KEYS[11], KEYS[12], KEYS[13], KEYS[2]
+local levels, taken, ends = { unpack(KEYS, 17) }, KEYS[15], KEYS[16]
 local rules = redis.call('HMGET', config, 'claim_timeout', 'dead_exchange')
-local dead, lettered = KEYS[13], rules[2]
+local dead, lettered = KEYS[14], rules[2]
 --- @include ready
 --- @include promote
 --- @include forget

@@ -14,16 +14,13 @@ ARGV    1 id   2 item   3 other_id ('' none)   4 level (0-9; KEYS 3 is its list)
         11 dedup_of (the job that this one succeeds may have the same)
         12 order ('highest': jobs of level 0 are dropped first, else of level 9)
 RETURNS the id taken; for a duplicate {the id of the job that has the deduplication id}
-ERRORS  EXISTS, UNBOUND, FULL   STATES absent -> ready, scheduled; ready -> absent
+ERRORS  EXISTS, UNBOUND, QUEUEFULL   STATES absent -> ready, scheduled; ready -> absent
 COST    O(log n), and O(log n) for each of up to 100 jobs that are dropped ]]
 --- @include now
 local items, config, published, cancelled = KEYS[2], KEYS[1], KEYS[4], KEYS[10]
 local priorities, deadlines, ghosts, dead = KEYS[8], KEYS[9], KEYS[11], KEYS[14]
 local taken, ends, holders = KEYS[15], KEYS[16], { KEYS[12], KEYS[7], KEYS[13] }
 local dedup_id, order = ARGV[9] or '', {}
-for i = 1, 10 do
-  order[ARGV[12] == 'highest' and i or 11 - i] = KEYS[17 + i]
-end
 local rules = redis.call(
   'HMGET', config, ARGV[8], 'message_ttl', 'max_length', 'overflow', 'dead_exchange'
 )

@@ -1,9 +1,9 @@
---[[ job/retract: delete a job, whatever state it is in.
+--[[ job/retract: delete a job, whatever state it is in, or only if nobody holds it.
 KEYS    1 items HASH   2 claimed ZSET   3 stalled SET   4 published ZSET   5 cancelled HASH
         6 owners HASH   7 reasons HASH   8 scheduled ZSET   9 ghosts HASH   10 priorities HASH
         11 deadlines ZSET
-ARGV    1 id
-RETURNS id   ERRORS NOTFOUND
+ARGV    1 id   2 waiting ('1': a claimed one is left alone)
+RETURNS id, or nil if it was left alone   ERRORS NOTFOUND
 STATES  ready, scheduled, claimed, stalled -> absent   COST O(log n) ]]
 local items, published, cancelled = KEYS[1], KEYS[4], KEYS[5]
 local priorities, deadlines = KEYS[10], KEYS[11]
@@ -11,6 +11,9 @@ local priorities, deadlines = KEYS[10], KEYS[11]
 local id = ARGV[1]
 if redis.call('HEXISTS', items, id) == 0 then
   return redis.error_reply('NOTFOUND no job has this id')
+end
+if ARGV[2] == '1' and redis.call('ZSCORE', KEYS[2], id) then
+  return false
 end
 redis.call('HDEL', KEYS[6], id)
 if redis.call('ZREM', KEYS[2], id) == 1 then

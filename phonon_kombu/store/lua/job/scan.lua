@@ -5,6 +5,8 @@ ARGV    1 cursor ('0' to begin)
 RETURNS the next cursor ('0': that was all), then for each job its id, its state and when it was
         put (ms; '' for a stalled one)
 ERRORS  none   STATES unchanged   COST O(slice), a slice is about 100 jobs ]]
+local claimed, scheduled, stalled = KEYS[2], KEYS[3], KEYS[4]
+--- @include state
 -- Without NOVALUES (Redis before 7.4) the items are read here; none of them leaves the server.
 local scan = redis.pcall('HSCAN', KEYS[1], ARGV[1], 'COUNT', 100, 'NOVALUES')
 local step = 1
@@ -14,16 +16,8 @@ if scan.err then
 end
 local reply = { scan[1] }
 for i = 1, #scan[2], step do
-  local id, state = scan[2][i], 'ready'
-  if redis.call('ZSCORE', KEYS[2], id) then
-    state = 'claimed'
-  elseif redis.call('SISMEMBER', KEYS[4], id) == 1 then
-    state = 'stalled'
-  elseif redis.call('ZSCORE', KEYS[3], id) then
-    state = 'scheduled'
-  end
-  local n = #reply
-  reply[n + 1], reply[n + 2] = id, state
+  local id, n = scan[2][i], #reply
+  reply[n + 1], reply[n + 2] = id, state_of(id)
   reply[n + 3] = redis.call('ZSCORE', KEYS[5], id) or ''
 end
 return reply

@@ -1,11 +1,16 @@
 --[[ job/stall: take a job out of the running without deleting it.
 KEYS    1 items HASH   2 claimed ZSET   3 stalled SET   4 published ZSET   5 cancelled HASH
         6 owners HASH   7 reasons HASH   8 scheduled ZSET   9 ghosts HASH
-ARGV    1 id   2 reason
-RETURNS id   ERRORS NOTFOUND   STATES ready, scheduled, claimed -> stalled   COST O(log n) ]]
+ARGV    1 id   2 reason   3 owner ('' whatever state it is in: else only if this owner holds it)
+        4 channel (none, or '': it is not announced)
+RETURNS id   ERRORS NOTFOUND, NOTCLAIMED
+STATES  ready, scheduled, claimed -> stalled   COST O(log n) ]]
 local id = ARGV[1]
 if redis.call('HEXISTS', KEYS[1], id) == 0 then
   return redis.error_reply('NOTFOUND no job has this id')
+end
+if ARGV[3] ~= '' and redis.call('HGET', KEYS[6], id) ~= ARGV[3] then
+  return redis.error_reply('NOTCLAIMED the job is not claimed by the caller')
 end
 if redis.call('SADD', KEYS[3], id) == 0 then
   return id
@@ -20,4 +25,7 @@ end
 redis.call('HSET', KEYS[7], id, ARGV[2])
 redis.call('ZREM', KEYS[4], id)
 redis.call('HDEL', KEYS[5], id)
+if (ARGV[4] or '') ~= '' then
+  redis.call('PUBLISH', ARGV[4], id .. '\0' .. ARGV[2])
+end
 return id

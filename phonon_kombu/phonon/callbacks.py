@@ -1,0 +1,115 @@
+"""Where a model's own functions run: in the event loop of their registration, else in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+logger = logging.getLogger("phonon_kombu.phonon")
+
+#: What is called after a function: with None, or with the exception that it raised.
+Done = Callable[[BaseException | None], None] | None
+
+#: A function to be called, and what comes after it.
+Call = tuple[Callable[[], Any], Done]
+
+
+class Callbacks:
+    """Calls functions one after the other: those of a loop in it, all others in one thread.
+
+    A slow function does not keep records from being folded; it keeps other functions waiting.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._idle = threading.Condition()
+
+    def call(self, loop: asyncio.AbstractEventLoop | None, calls: Sequence[Call]) -> None:
+        """Call all of these soon, in their order."""
+        with self._idle:
+            self._pending += len(calls)
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._call_in_loop, calls)
+                return
+            except RuntimeError:
+                logger.debug("the event loop is closed: calling in a thread")
+        self._put(lambda: self._call_here(calls))
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until nothing is being called; whether that came true in time."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._pending == 0, seconds)
+
+    def stop(self) -> None:
+        """End the thread when it has called what it was given."""
+        self._queue.put(None)
+
+    def _put(self, job: Callable[[], None]) -> None:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._run, name="phonon-callbacks", daemon=True
+                )
+                self._thread.start()
+        self._queue.put(job)
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            job()
+
+    def _call_here(self, calls: Sequence[Call]) -> None:
+        for function, done in calls:
+            error: BaseException | None = None
+            try:
+                outcome = function()
+                if inspect.iscoroutine(outcome):
+                    asyncio.run(outcome)
+            except Exception as raised:
+                error = raised
+            self._finish(done, error)
+
+    def _call_in_loop(self, calls: Sequence[Call]) -> None:
+        for function, done in calls:
+            try:
+                outcome = function()
+            except Exception as error:
+                self._leave_loop(done, error)
+                continue
+            if inspect.isawaitable(outcome):
+                task = asyncio.ensure_future(outcome)
+                task.add_done_callback(partial(self._awaited, done))
+            else:
+                self._leave_loop(done, None)
+
+    def _awaited(self, done: Done, task: asyncio.Future[Any]) -> None:
+        self._leave_loop(done, asyncio.CancelledError() if task.cancelled() else task.exception())
+
+    def _leave_loop(self, done: Done, error: BaseException | None) -> None:
+        """What follows speaks with Redis, so it is not done in the loop."""
+        if done is None:
+            self._finish(None, error)
+        else:
+            self._put(partial(self._finish, done, error))
+
+    def _finish(self, done: Done, error: BaseException | None) -> None:
+        try:
+            if done is not None:
+                done(error)
+            elif error is not None:
+                logger.error("a callback of a model failed", exc_info=error)
+        except Exception as raised:
+            logger.error("after a callback of a model", exc_info=raised)
+        finally:
+            with self._idle:
+                self._pending -= 1
+                self._idle.notify_all()

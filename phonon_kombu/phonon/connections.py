@@ -1,0 +1,242 @@
+"""The Redis servers that phonon's resources live on.
+
+::
+
+    import phonon_kombu.phonon.connections
+
+    phonon_kombu.phonon.connections.connect(hosts=["redis01.example.com", "redis02.example.com"])
+
+Every resource (a record, a lock) lives on one of the hosts, chosen by *rendezvous hashing*: the one
+whose name and the resource's name together hash highest. Adding a host moves only the share that
+the new one takes, and removing one only what it held.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Sequence
+from functools import partial
+from hashlib import blake2b
+from types import TracebackType
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..store import addresses
+from ..store.checks import check_server
+from ..store.client import CONNECTION_ERRORS, Link, fork_epoch
+from ..store.keys import layout_key, queue_keys
+from . import heart
+from .node import node_id
+
+logger = logging.getLogger("phonon_kombu.phonon")
+
+
+class Host:
+    """One Redis server: a link for commands, and the heartbeat of this process there.
+
+    Attributes:
+        name: what it is known by when resources are shared out: the address as it was given,
+            without credentials.
+        link: the connection for commands; safe between threads and after a fork.
+    """
+
+    def __init__(self, name: str, pool: Any, prefix: str, settings: heart.Settings) -> None:
+        self.name = name
+        self.prefix = prefix
+        self._pool = pool
+        self._settings = settings
+        self._checked = False
+        self._heart: heart.Heart | None = None
+        self._lock = threading.Lock()
+        self._epoch = fork_epoch()
+        self._link = Link(partial(addresses.connection_of, pool), pool.release)
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name}>"
+
+    @property
+    def link(self) -> Link:
+        """The link; the first use of it checks that the server is one that we can work with."""
+        if not self._checked:
+            check_server(self._link, layout_key(self.prefix))
+            self._checked = True
+        return self._link
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What tells this database from another; the transport's for the same URL is equal."""
+        kwargs = self._pool.connection_kwargs
+        place = kwargs.get("path") or kwargs.get("host")
+        return place, kwargs.get("port"), kwargs.get("db"), self.prefix
+
+    def live(self) -> None:
+        """Be seen as alive by the others from now on: what this process holds is its own until
+        it dies, and then the living give it back."""
+        _ = self.link  # checks the server
+        self._mind_fork()
+        with self._lock:
+            if self._heart is None:
+                self._heart = heart.join(self.identity, self._make_heart)
+
+    def _mind_fork(self) -> None:
+        """A fork leaves the parent's heart here, which does not beat for us, and its lock."""
+        if self._epoch != fork_epoch():
+            self._epoch, self._heart, self._lock = fork_epoch(), None, threading.Lock()
+
+    def _make_heart(self) -> heart.Heart:
+        return heart.Heart(
+            node_id(self.identity),
+            Link(partial(addresses.connection_of, self._pool), self._pool.release),
+            self.prefix,
+            partial(queue_keys, prefix=self.prefix),
+            self._settings,
+        )
+
+    def close(self, goodbye: bool = True) -> None:
+        """Close the connections; with `goodbye` this process holds nothing here any more."""
+        self._mind_fork()
+        with self._lock:
+            found, self._heart = self._heart, None
+        try:
+            if found is not None:
+                heart.leave(self.identity, found, goodbye)
+            self._link.close()
+        except CONNECTION_ERRORS as error:
+            logger.debug("closing %r: %r", self, error)
+        self._pool.disconnect()
+
+
+class Connections:
+    """A set of hosts, and which resource lives where. A context manager; safe between threads.
+
+    Arguments:
+        hosts: names of hosts, ``host:port``, or URLs (``phonon://user:password@host:6379/0``,
+            ``phonons://`` with TLS, ``phonon+socket:///path``, ``phonon+embedded://``,
+            ``redis://``). One string is one host. All processes must name the same hosts in the
+            same words; the order makes no difference.
+        port: of the hosts that name none.
+        db: number of the database, of the hosts that name none.
+        prefix: what all keys begin with.
+        node_ttl, presence_grace, heartbeat_interval: how soon a silent process is taken for dead,
+            in seconds; as the transport's options of these names.
+        options: further arguments of ``redis.Redis`` for hosts that are given by name
+            (``username``, ``password``, ``ssl``, ...).
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for hosts that make no sense.
+    """
+
+    def __init__(
+        self,
+        hosts: str | Sequence[str] | None = None,
+        port: int = 6379,
+        db: int = 0,
+        *,
+        prefix: str = "",
+        node_ttl: float = heart.Settings.node_ttl,
+        presence_grace: float = heart.Settings.presence_grace,
+        heartbeat_interval: float = heart.Settings.heartbeat_interval,
+        **options: Any,
+    ) -> None:
+        given = [hosts] if isinstance(hosts, str) else list(hosts or ["localhost"])
+        settings = heart.Settings(node_ttl, presence_grace, heartbeat_interval)
+        self.prefix = prefix
+        self.hosts = []
+        for host in given:
+            if not isinstance(host, str) or not host:
+                raise ConfigurationError(f"hosts={hosts!r}: a host is a name or a URL")
+            pool = pool_of(host, port, db, options)
+            self.hosts.append(Host(shown(host, port), pool, prefix, settings))
+        names = [host.name for host in self.hosts]
+        if len(set(names)) < len(names):
+            raise ConfigurationError(f"the same host twice: {', '.join(names)}")
+
+    def host_of(self, resource: str) -> Host:
+        """The host on which `resource` lives."""
+        if len(self.hosts) == 1:
+            return self.hosts[0]
+        name = resource.encode("utf-8", "surrogateescape")
+        return max(self.hosts, key=lambda host: weight(host.name, name))
+
+    def close(self) -> None:
+        """Close all connections; using them again connects anew."""
+        for host in self.hosts:
+            host.close()
+
+    def __enter__(self) -> Connections:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def weight(host: str, resource: bytes) -> bytes:
+    """The bid of a host for a resource: the highest takes it. The same in every process."""
+    return blake2b(host.encode() + b"\0" + resource, digest_size=16).digest()
+
+
+def shown(host: str, port: int) -> str:
+    """A host as it is named: without credentials and options, with its port."""
+    if "://" not in host:
+        return host if ":" in host else f"{host}:{port}"
+    scheme, _, rest = host.partition("://")
+    place = rest.partition("?")[0].rpartition("@")[2]
+    return f"{scheme}://{place}"
+
+
+def pool_of(host: str, port: int, db: int, options: dict[str, Any]) -> Any:
+    """A pool of connections to a host."""
+    if "://" in host:
+        return addresses.pool_of_url(host)
+    name, colon, own_port = host.rpartition(":") if host.count(":") == 1 else (host, "", "")
+    if colon and not own_port.isdigit():
+        raise ConfigurationError(f"{host!r}: the port must be a number")
+    number = int(own_port) if colon else port
+    return addresses.pool_of_options(host=name or host, port=number, db=db, **options)
+
+
+#: The connections that everything uses which is not given others; made by :func:`connect`.
+connection: Connections | None = None
+_lock = threading.Lock()
+
+
+def connect(
+    hosts: str | Sequence[str] | None = None, port: int = 6379, db: int = 0, **options: Any
+) -> Connections:
+    """Name the servers for this process: the arguments of :class:`Connections`.
+
+    Nothing is asked of a server before it is used. Connecting again closes what was connected
+    before. Returns the connections.
+    """
+    global connection
+    made = Connections(hosts, port, db, **options)
+    with _lock:
+        before, connection = connection, made
+    if before is not None:
+        before.close()
+    return made
+
+
+@atexit.register
+def _at_exit() -> None:
+    # After the registries, which were imported later, have let go of what they hold.
+    if connection is not None:
+        connection.close()
+
+
+def current() -> Connections:
+    """The connections of this process.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` before :func:`connect`.
+    """
+    if connection is None:
+        raise ConfigurationError(
+            "not connected: call phonon_kombu.phonon.connections.connect(hosts=[...]) first"
+        )
+    return connection

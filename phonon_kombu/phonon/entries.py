@@ -1,0 +1,187 @@
+"""What a registry has in memory of one record."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ..errors import FieldError
+from ..store.keys import RecordKeys
+from .callbacks import Call
+from .model import Model, written_id
+from .records import Delta, Records
+
+
+@dataclass
+class Registration:
+    """The arguments that came with values, and the event loop that they came in."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to be acknowledged."""
+        return bool(self.args or self.kwargs)
+
+
+@dataclass
+class Sent:
+    """Values on their way into Redis: those of a flush, or all there is of a record to be left."""
+
+    delta: Delta
+    record: Model
+    registrations: list[Registration]
+    #: Of a record to be left: the last registration and its values.
+    tail: Model | None = None
+    tail_of: Registration = field(default_factory=Registration)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the record is left with it."""
+        return self.delta.last is not None
+
+    @property
+    def everybody(self) -> list[Registration]:
+        """All registrations that there is something to say to."""
+        return [*self.registrations, *([self.tail_of] if self.tail_of else [])]
+
+
+class Entry:
+    """One record in this process's memory.
+
+    The values of the last registration that has arguments, the *tail*, are kept apart from the
+    others, the *head*: its message is not acknowledged before the record is completed, so that
+    its values must not be in Redis before either, or a death would count them twice.
+    """
+
+    def __init__(self, kind: type[Model], id: Any, name: str, records: Records, now: float) -> None:
+        self.kind = kind
+        self.id = id
+        self.name = name
+        self.records = records
+        self.keys: RecordKeys = records.keys_of(kind.layout, name)
+        self.last_at = now
+        self.dirty_at: float | None = None
+        self.head: Model | None = None
+        self.heads: list[Registration] = []
+        self.tail: Model | None = None
+        self.tail_of = Registration()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.sent: Sent | None = None
+        #: The time for which it is scheduled (monotonic).
+        self.scheduled_at = float("inf")
+        #: Not before this time (monotonic): it was refused for the moment.
+        self.wait_until = 0.0
+        #: To be left whatever its TTL says.
+        self.leaving = False
+
+    def add(self, record: Model, registration: Registration, now: float) -> None:
+        """Take in what was registered."""
+        if not registration:
+            if self.head is None:
+                # The caller's object stays the caller's.
+                self.head = self.kind(id=self.id)
+            self.head.merge(record)
+        else:
+            self._swallow_tail()
+            self.tail, self.tail_of = record, registration
+        self.last_at, self.loop = now, registration.loop
+        if self.dirty_at is None and self.head is not None:
+            self.dirty_at = now
+
+    def _swallow_tail(self) -> None:
+        if self.tail is None:
+            return
+        if self.head is None:
+            self.head = self.kind(id=self.id)
+        self.head.merge(self.tail)
+        self.heads.append(self.tail_of)
+        self.tail, self.tail_of = None, Registration()
+
+    @property
+    def weight(self) -> int:
+        """How many values the head holds, roughly."""
+        return 0 if self.head is None else self.kind.layout.weight(self.head._partials)
+
+    def due_at(self) -> float:
+        """When something is to be done about it (monotonic)."""
+        at = 0.0 if self.leaving else self.last_at + self.kind.TTL
+        if self.sent is not None:
+            at = 0.0
+        elif self.dirty_at is not None:
+            at = min(at, self.dirty_at + self.kind.FLUSH_SECONDS)
+        return max(at, self.wait_until)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has been registered since the last values were sent."""
+        return self.head is None and self.tail is None
+
+    def is_to_leave(self, now: float) -> bool:
+        """Whether the record is to be let go of."""
+        return self.leaving or now >= self.last_at + self.kind.TTL
+
+    def send(self, number: int, now: float) -> Sent | None:
+        """What is to be sent: what is under way already, else all there is when the record is to
+        be left, else the head. None: nothing.
+
+        Raises :exc:`~phonon_kombu.errors.FieldError` if it is too large; then :meth:`drop` it.
+        """
+        if self.sent is None and self.is_to_leave(now):
+            try:
+                self.sent = self._leave(number)
+            except FieldError:
+                # Head and tail together are too much: one after the other.
+                if self.head is None:
+                    raise
+        if self.sent is None and self.head is not None:
+            delta = Delta(number, self.kind.layout.encode(self.head._partials))
+            self.sent = Sent(delta, self.head, self.heads)
+            self.head, self.heads, self.dirty_at = None, [], None
+        return self.sent
+
+    def _leave(self, number: int) -> Sent:
+        layout = self.kind.layout
+        head, tail = (self.kind(id=self.id) if m is None else m for m in (self.head, self.tail))
+        everything = layout.merge(head._partials, tail._partials)
+        closing = layout.merge(head._partials, layout.idempotent(tail._partials) | {"id": self.id})
+        delta = Delta(number, layout.encode(everything), layout.encode(closing))
+        sent = Sent(delta, head, self.heads, tail, self.tail_of)
+        self.head, self.heads, self.dirty_at = None, [], None
+        self.tail, self.tail_of = None, Registration()
+        return sent
+
+    def drop(self) -> tuple[Model, list[Registration]]:
+        """Give up what could not be sent, the head if there is one: its record, who gave it."""
+        if self.head is not None:
+            record, registrations = self.head, self.heads
+            self.head, self.heads, self.dirty_at = None, [], None
+        else:
+            record = self.tail or self.kind(id=self.id)
+            registrations = [self.tail_of] if self.tail_of else []
+            self.tail, self.tail_of = None, Registration()
+        return record, registrations
+
+    def written_id(self) -> bytes:
+        """The record's id as Redis keeps it."""
+        return written_id(self.kind(id=self.id))
+
+
+def calls_of(
+    record: Model, registrations: list[Registration], error: Exception | None = None
+) -> dict[Any, list[Call]]:
+    """The calls of on_flush for these registrations, by the loop that they are to be made in; with
+    an error those of on_error, one without arguments if there are none."""
+    calls: dict[Any, list[Call]] = {}
+    if error is not None and not registrations:
+        registrations = [Registration()]
+    for one in registrations:
+        if error is None:
+            call = partial(record.on_flush, *one.args, **one.kwargs)
+        else:
+            call = partial(record.on_error, error, *one.args, **one.kwargs)
+        calls.setdefault(one.loop, []).append((call, None))
+    return calls

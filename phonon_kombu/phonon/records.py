@@ -1,0 +1,114 @@
+"""What happens to a record in Redis: held, flushed, left, completed; and given back by the living.
+
+A record is held by owners, one for each registry. The last one to leave becomes its *closer*: it
+completes the record and then deletes it, and until it has nothing is folded into it. What a node
+holds stands in a set of its own before it holds it, so that the living can find it when it dies:
+then they let go in its place, and a record that nobody holds any more becomes an *orphan*, which a
+registry that knows its model adopts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..store.keys import ModelsKeys, RecordKeys
+from ..store.scripts import load
+from .connections import Host
+from .fields import Layout
+from .orphans import SLICE
+
+
+@dataclass
+class Delta:
+    """What is folded into a record in one step, and cannot be folded twice: it has a number."""
+
+    number: int
+    delta: list[bytes]
+    #: What is folded instead by the last one out; only where the record is left.
+    last: list[bytes] | None = None
+
+
+class Records:
+    """The records that one owner holds on one host.
+
+    :attr:`lock` is taken by whoever holds or leaves, so that the two never cross.
+    """
+
+    def __init__(self, host: Host, owner: bytes) -> None:
+        self.host = host
+        self.owner = owner
+        self.keys = ModelsKeys(host.prefix)
+        self.lock = threading.RLock()
+        self._held = self.keys.held(owner.partition(b".")[0].decode())
+
+    def keys_of(self, layout: Layout, name: str) -> RecordKeys:
+        """The keys of a record."""
+        return layout.keys(name, self.host.prefix)
+
+    def hold(self, keys: RecordKeys) -> None:
+        """Work on a record from now on. Noted before it is held: a death in between is seen."""
+        self.host.live()
+        self.host.link.send(
+            (
+                (b"SADD", self._held, self._entry(keys)),
+                (load("model/hold").prepare(keys), (self.owner,)),
+            ),
+            repeat=True,
+        )
+
+    def fold(self, todo: Sequence[tuple[RecordKeys, bytes, Delta]]) -> list[Any]:
+        """Flush or leave records: (keys, id, delta). Returns for each what its script returns
+        (flush: 0 or 1, leave: 1 if it is ours to complete), or the error that it was refused by.
+        """
+        calls: list[Any] = []
+        for keys, id, delta in todo:
+            number = b"%d" % delta.number
+            if delta.last is None:
+                args: tuple[bytes, ...] = (self.owner, number, id, *delta.delta)
+                calls.append((load("model/flush").prepare(keys), args))
+            else:
+                length = b"%d" % len(delta.delta)
+                args = (self.owner, number, id, length, *delta.delta, *delta.last)
+                calls.append((load("model/leave").prepare(keys), args))
+        # May be repeated on a new connection: each delta has its number.
+        return self.host.link.send(calls, repeat=True, raise_first=False) if calls else []
+
+    def forget(self, records: Sequence[RecordKeys]) -> None:
+        """What was left, or completed, is not ours any more."""
+        if records:
+            entries = [self._entry(keys) for keys in records]
+            self.host.link.command(b"SREM", self._held, *entries)
+
+    def close(self, keys: RecordKeys) -> bool:
+        """A record has been completed: delete it; whether it was still ours to complete."""
+        prepared = load("model/close").prepare(keys)
+        closed, _ = self.host.link.send(
+            (
+                (prepared, (self.owner,)),
+                (b"ZREM", self.keys.orphans, keys.name.encode("utf-8", "surrogateescape")),
+            ),
+            repeat=True,
+        )
+        return bool(closed)
+
+    def orphans(self) -> list[str]:
+        """Some records whose holders have all died."""
+        found = self.host.link.command(b"ZRANGE", self.keys.orphans, b"0", b"%d" % (SLICE - 1))
+        return [name.decode("utf-8", "surrogateescape") for name in found]
+
+    def adopt(self, keys: RecordKeys) -> bytes | None:
+        """Become the closer of an orphan; its id (JSON), or None if it is none (any more)."""
+        name = keys.name.encode("utf-8", "surrogateescape")
+        link = self.host.link
+        link.command(b"SADD", self._held, self._entry(keys))
+        id: bytes | None = link.run(load("model/adopt").prepare(keys), (self.owner,))
+        if id is None:
+            # Somebody holds it, or completes it: if that one dies too, it is found again.
+            link.command(b"ZREM", self.keys.orphans, name)
+        return id
+
+    def _entry(self, keys: RecordKeys) -> bytes:
+        return self.owner + b" " + keys.name.encode("utf-8", "surrogateescape")

@@ -1,0 +1,220 @@
+"""Where the server is: URLs and clients turned into a connection pool of redis-py.
+
+`library` is ``redis``, or ``redis.asyncio`` for pools of connections to be awaited.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+import redis
+import redis.asyncio
+
+from ..errors import ConfigurationError
+
+#: Scheme of a URL -> the scheme that redis-py knows it by.
+SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "unix": "unix",
+    "phonon": "redis",
+    "phonon+tcp": "redis",
+    "phonons": "rediss",
+    "phonon+socket": "unix",
+    "redis+socket": "unix",
+}
+
+EMBEDDED = "phonon+embedded"
+
+#: What a pool of redis-py adds for itself to the arguments of its connections.
+_POOL_OWN = ("maint_notifications", "orig_", "himport_registry", "event_dispatcher", "cache")
+
+#: All replies as bytes, in the shapes of the older protocol, whatever the client prefers.
+_PLAIN = {"decode_responses": False, "protocol": 2}
+
+
+def pool_of(
+    host: str | None,
+    port: int | None,
+    db: int | None,
+    url: str | None,
+    client: Any,
+    options: dict[str, Any],
+    library: Any,
+) -> Any:
+    """The pool for what a session was given; exactly one way to name the server.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`, and as :func:`pool_of_url`.
+    """
+    if host is not None and "://" in host:
+        host, url = None, host if url is None else ""
+    named = {"host": host, "port": port, "db": db}
+    given = {name: value for name, value in named.items() if value is not None} | options
+    if [url is not None, client is not None, bool(given)].count(True) > 1 or url == "":
+        raise ConfigurationError("name the server once: by host, or by url, or by client")
+    if url is not None:
+        return pool_of_url(url, library)
+    if client is None:
+        return pool_of_options(library, **given)
+    return pool_of_client(client, library)
+
+
+def impatient(pool: Any, seconds: float) -> Any:
+    """A pool that connects as `pool` does, in so many seconds or not at all.
+
+    For those who connect again by themselves, and have to keep an eye on the time.
+    """
+    return copy_of(
+        pool,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        retry=None,
+        retry_on_error=[],
+        retry_on_timeout=False,
+    )
+
+
+def address_of(pool: Any) -> str:
+    """Where the server is, for people to read; without credentials."""
+    kwargs = pool.connection_kwargs
+    place = kwargs.get("path") or f"{kwargs.get('host')}:{kwargs.get('port')}"
+    if "host" not in kwargs and "path" not in kwargs:
+        place = pool.connection_class.__name__
+    return f"{place}/{kwargs.get('db') or 0}"
+
+
+def pool_of_client(client: Any, library: Any = redis) -> Any:
+    """A pool of our own that connects as `client` does.
+
+    Its connections are the client's kind (TLS, Unix socket, Sentinel, credential provider) with
+    the client's arguments, but for the decoding of replies: items are bytes.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for what is no ``redis.Redis``.
+    """
+    theirs = getattr(client, "connection_pool", None)
+    if not isinstance(theirs, library.ConnectionPool):
+        raise ConfigurationError(
+            f"client={type(client).__module__}.{type(client).__name__}: it must be a "
+            f"{library.__name__}.Redis (RedisCluster is not supported; a session of asyncio is "
+            "phonon_kombu.thoonk.aio.Thoonk)"
+        )
+    return copy_of(theirs)
+
+
+def copy_of(pool: Any, **changes: Any) -> Any:
+    """Another pool that connects as `pool` does, with connections of its own."""
+    asynchronous = isinstance(pool, redis.asyncio.ConnectionPool)
+    kind: Any = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
+    return kind(connection_class=pool.connection_class, **{**_arguments(pool), **changes, **_PLAIN})
+
+
+#: What redis.asyncio connects with -> what redis.Redis connects with in its place.
+_BLOCKING = {
+    redis.asyncio.Connection: redis.Connection,
+    redis.asyncio.SSLConnection: redis.SSLConnection,
+    redis.asyncio.UnixDomainSocketConnection: redis.UnixDomainSocketConnection,
+}
+
+
+def blocking_copy(pool: Any) -> Any:
+    """A pool of connections that block, which connects as `pool` does.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` where only redis.asyncio knows how.
+    """
+    if isinstance(pool, redis.ConnectionPool):
+        return copy_of(pool)
+    kind = _BLOCKING.get(pool.connection_class)
+    if kind is None:
+        raise ConfigurationError(
+            f"jobs cannot be claimed through a {pool.connection_class.__name__} of redis.asyncio: "
+            "the thread that shows that we are alive cannot connect so. Name a host or a URL"
+        )
+    return redis.ConnectionPool(
+        connection_class=kind, **{**_arguments(pool), "retry": None, **_PLAIN}
+    )
+
+
+def _arguments(pool: Any) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in pool.connection_kwargs.items()
+        if not name.startswith(_POOL_OWN)
+    }
+
+
+def connection_of(pool: redis.ConnectionPool) -> Any:
+    """A connection of `pool`, kept out of it until released."""
+    try:
+        return pool.get_connection()
+    except TypeError:  # redis-py before 5.3 wants to know for what
+        return pool.get_connection("_")
+
+
+def pool_of_url(url: str, library: Any = redis) -> Any:
+    """A pool for the server that `url` names; an embedded one is started if need be.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` (without the URL's password), and
+    :exc:`~phonon_kombu.errors.EmbeddedServerError`.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # reading it is what checks it
+    except ValueError as error:
+        raise ConfigurationError(f"a URL that cannot be read: {error}") from None
+    if parts.scheme == EMBEDDED:
+        return _embedded_pool(unquote(parts.netloc + parts.path), library)
+    scheme = SCHEMES.get(parts.scheme)
+    if scheme is None:
+        hint = ""
+        if "sentinel" in parts.scheme:
+            hint = "; for Sentinel pass client=redis.Sentinel(...).master_for(...)"
+        raise ConfigurationError(
+            f"a URL with the scheme {parts.scheme!r}: it must be one of "
+            f"{', '.join([*SCHEMES, EMBEDDED])}{hint}"
+        )
+    if ";" in url or "," in parts.netloc.rpartition("@")[2]:
+        raise ConfigurationError("a list of URLs: a session talks to one server, name one")
+    if scheme != "unix" and not _is_database(parts.path.strip("/")):
+        raise ConfigurationError(
+            f"{parts.path!r} in a URL: the path must be the number of a database, as in "
+            f"{parts.scheme}://host:6379/0"
+        )
+    query = urlencode([_option(*option) for option in parse_qsl(parts.query)])
+    try:
+        return library.ConnectionPool.from_url(
+            f"{scheme}://{parts.netloc}{parts.path}?{query}", **_PLAIN
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"a URL that makes no sense: {error}") from None
+
+
+def pool_of_options(library: Any = redis, **options: Any) -> Any:
+    """A pool for the server that the arguments of ``redis.Redis`` name.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that it does not know.
+    """
+    try:
+        return pool_of_client(library.Redis(**options), library)
+    except TypeError as error:
+        raise ConfigurationError(f"an option that redis.Redis does not know: {error}") from None
+
+
+def _is_database(path: str) -> bool:
+    return not path or (path.isascii() and path.isdigit())
+
+
+def _option(name: str, value: str) -> tuple[str, str]:
+    """An option of a URL as Celery's users write it, as redis-py reads it."""
+    if name == "virtual_host":
+        return "db", value.strip("/")
+    if name == "ssl_cert_reqs":
+        return name, value.lower().removeprefix("cert_")
+    return name, value
+
+
+def _embedded_pool(directory: str, library: Any) -> Any:
+    from .embedded import acquire
+
+    options = acquire(directory or None).client_options()
+    return pool_of_client(library.Redis(**options), library)

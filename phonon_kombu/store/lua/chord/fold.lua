@@ -1,0 +1,68 @@
+--[[ chord/fold: a part of an aggregating chord arrives: what it returned is folded into the
+aggregate, once, and not kept beside it. As chord/arrive in all else.
+KEYS    1 chord HASH   2 seen STRING   3 members SET   4 closing ZSET   5 result STRING
+        6 row HASH   7+ collections
+ARGV    1 group   2 task_id   3 index ('' none: else below 2^23)   4 token   5 lease_ms
+        6 expires_seconds ('' never)   7 value ('' the result is not kept, or elsewhere)
+        8 ttl_seconds   9 head   10 success   11 expected (as result/store)   12+ delta
+RETURNS as chord/arrive   ERRORS OVERFLOW, FIELDFULL, MISMATCH
+STATES  open -> open, closing; closing -> closing   COST O(entries * log size) ]]
+--- @include now
+--- @include store
+local chord, seen, members, closing = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local row, collections, delta = KEYS[6], {}, {}
+for i = 7, #KEYS do
+  collections[i - 6] = KEYS[i]
+end
+for i = 12, #ARGV do
+  delta[i - 11] = ARGV[i]
+end
+--- @include complete
+--- @include arrival
+--- @include fold
+local found = redis.call('HMGET', chord, 'state', 'closer', 'until', 'nested', 'size', 'grown')
+local state = found[1]
+local new = state == 'open' and not arrived(ARGV[2], ARGV[3])
+if new then
+  local refusal = unfoldable(delta)
+  if refusal then
+    return refusal
+  end
+end
+if ARGV[7] ~= '' then
+  local stored = store(KEYS[5], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11])
+  if type(stored) == 'string' then
+    return { 4, stored }
+  end
+end
+if not state then
+  return { 3, 0 }
+end
+local count, what = 0, 2
+if new then
+  arrival(ARGV[2], ARGV[3])
+  fold(delta)
+  count = redis.call('HINCRBY', chord, 'arrived', 1)
+  what = 0
+  if ARGV[6] ~= '' and ARGV[6] ~= '0'
+    and (count == 1 or count % 64 == 0 or redis.call('TTL', chord) * 10 < ARGV[6] * 9) then
+    for i = 1, #KEYS do
+      if i ~= 4 and i ~= 5 then
+        redis.call('EXPIRE', KEYS[i], ARGV[6])
+      end
+    end
+  end
+end
+local at = now()
+if complete(ARGV[4], at, ARGV[5], ARGV[1]) then
+  what = 1
+elseif state == 'closing' and at >= tonumber(found[3]) then
+  redis.call('HSET', chord, 'closer', ARGV[4], 'until', at + ARGV[5])
+  redis.call('ZADD', closing, at + ARGV[5], ARGV[1])
+  what = 1
+end
+if what == 1 then
+  return { 1, tonumber(redis.call('HGET', chord, 'arrived')), found[5] + (found[6] or 0),
+    found[4] or '' }
+end
+return { what, count }

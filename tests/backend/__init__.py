@@ -1,0 +1,1 @@
+"""Celery's result backend on phonon: single results, chords, aggregates, and what may break."""

@@ -1,0 +1,1 @@
+"""The operator's view and hands: ``phonon_kombu.control`` and its command line."""

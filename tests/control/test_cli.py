@@ -1,0 +1,233 @@
+"""``celery phonon status``, ``jobs``, ``show``, ``stall``, ...: what they print, how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.bin.base import CLIContext
+from click.testing import CliRunner, Result
+
+from phonon_kombu.cli import phonon, printing
+from phonon_kombu.control import Operator
+from tests.celery.exam import Exam
+from tests.celery.workers import run_celery
+from tests.control.holder import holding
+from tests.servers import RedisServer
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(app: Celery) -> Run:
+    """Runs a command as Celery's command line does."""
+
+    def run(*words: str, stdin: str = "", app: Celery = app) -> Result:
+        context = CLIContext(app=app, no_color=True, workdir=None)
+        return CliRunner().invoke(phonon, words, obj=context, input=stdin)
+
+    return run
+
+
+def ok(result: Result) -> str:
+    """What was printed by a command that succeeded."""
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def publish(app: Celery, count: int, task: str = "shop.add", **options: Any) -> list[str]:
+    arguments = (1, 1) if task == "shop.add" else ("x",)
+    return [app.tasks[task].apply_async(arguments, **options).id for _ in range(count)]
+
+
+def test_status(app: Celery, run: Run, operator: Operator) -> None:
+    assert ok(run("status")) == "There are no queues.\n\nNo worker takes jobs.\n"
+    ids = publish(app, 3)
+    publish(app, 1200, queue="other", ignore_result=True)
+    operator.stall(ids[0])
+    operator.pause("other")
+    with holding(app, 1):
+        head, other, shop, _, workers, worker = ok(run("status")).splitlines()
+        assert head.split() == ["QUEUE", "READY", "SCHEDULED", "CLAIMED", "STALLED", "OLDEST"]
+        assert other.split()[:5] == ["other", "1,200", "0", "0", "0"] and "paused" in other
+        assert shop.split()[:5] == ["shop", "1", "0", "1", "1"]
+        assert workers.split() == ["WORKER", "PID", "UP", "LAST", "BEAT", "QUEUES"]
+        assert str(os.getpid()) in worker and worker.endswith("shop")
+        found = json.loads(ok(run("status", "shop", "--json")))
+        assert [queue["name"] for queue in found["queues"]] == ["shop"]
+        assert found["workers"][0]["pid"] == os.getpid()
+
+
+def test_jobs_and_their_pages(app: Celery, run: Run, operator: Operator) -> None:
+    assert ok(run("jobs")) == "There are no such jobs.\n"
+    ids = [app.tasks["shop.add"].apply_async((1, 1), task_id=f"t{n:02}").id for n in range(30)]
+    (mail,) = publish(app, 1, "shop.mail", priority=3)
+    operator.stall(mail, reason="no post")
+    with holding(app, 1):
+        first = run("jobs", "-n", "12")
+        head, *lines = ok(first).splitlines()
+        assert head.split() == ["ID", "STATE", "AGE", "TASK", "NOTE"]
+        assert [line.split()[0] for line in lines] == ids[:12]
+        assert f"pid {os.getpid()} on " in lines[0]
+        cursor = re.search(r"--cursor (\S+)", first.stderr)
+        second = run("jobs", "-n", "100", "--cursor", cursor[1])
+        *lines, last = ok(second).splitlines()[1:]
+        assert [line.split()[0] for line in lines] == ids[12:]
+        assert last.split(maxsplit=4) == [mail, "stalled", "-", "shop.mail", "no post, priority 3"]
+        assert second.stderr == ""
+        page = json.loads(ok(run("jobs", "--state", "stalled", "--json")))
+        assert [job["reason"] for job in page["jobs"]] == ["no post"] and page["cursor"] is None
+        assert ok(run("jobs", "--older-than", "1h")) == "There are no such jobs.\n"
+
+
+def test_show(app: Celery, run: Run) -> None:
+    (task_id,) = publish(app, 1)
+    shown = ok(run("show", task_id, "--body"))
+    facts = dict(line.strip().split("  ", 1) for line in shown.splitlines())
+    assert (facts["id"], facts["task"], facts["args"]) == (task_id, "shop.add", "(1, 1)")
+    assert (facts["state"], facts["queue"], facts["failures"]) == ("ready", "shop", "0")
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(.* ago\)", facts["put"])
+    assert facts["body"].startswith("[[1, 1], {}")
+    publish(app, 1, task_id=task_id)
+    found = json.loads(ok(run("show", task_id, "--json")))
+    assert [job["id"] for job in found] == [task_id, f"{task_id}~1"]
+    assert "body" not in found[0]
+    missing = run("show", task_id, "nobody")
+    assert missing.exit_code == 1 and task_id in missing.stdout
+    assert "no job of task nobody is there" in missing.stderr
+
+
+def test_stall_retry_and_their_refusals(app: Celery, run: Run, operator: Operator) -> None:
+    first, second = publish(app, 2)
+    said = ok(run("stall", first, "--reason", "no paper"))
+    assert said == f"Job {first} of queue shop is stalled.\n"
+    assert operator.get(first).reason == "no paper"
+    partly = run("retry", first, second)
+    assert partly.exit_code == 1
+    assert partly.stdout == f"Job {first} of queue shop is ready again.\n"
+    assert "is not stalled: it is ready" in partly.stderr
+    refused = run("retry", first)
+    assert (refused.exit_code, refused.stdout) == (1, "") and "not stalled" in refused.stderr
+    assert ok(run("stall", "-Q", "shop")) == "2 jobs are stalled.\n"
+    assert ok(run("stall", "-Q", "shop")) == "There are no such jobs.\n"
+    outcome = json.loads(ok(run("retry", "--task", "shop.add", "--json")))
+    assert (outcome["done"], outcome["refused"]) == (2, 0)
+
+
+def test_what_cannot_be_undone_is_asked(app: Celery, run: Run, operator: Operator) -> None:
+    ids = publish(app, 3)
+    for answer in ("n\n", ""):
+        declined = run("retract", "-Q", "shop", stdin=answer)
+        assert (
+            declined.exit_code == 1 and "Delete 3 jobs? This cannot be undone." in declined.stderr
+        )
+    assert operator.status("shop")[0].ready == 3
+    assert ok(run("retract", ids[0], stdin="y\n")) == f"Job {ids[0]} of queue shop is deleted.\n"
+    with holding(app, 1):
+        asked = run("cancel", "--state", "claimed", stdin="n\n")
+        assert "Put back 1 job? Those that run will run twice." in asked.stderr
+        ok(run("cancel", ids[1], "--yes", "--delay", "10m"))
+        assert operator.get(ids[1]).state == "scheduled"
+    assert ok(run("retract", "-Q", "shop", "-y")) == "2 jobs are deleted.\n"
+    assert run("retract", "nobody", stdin="y\n").exit_code == 1
+
+
+def test_pause_and_resume(app: Celery, run: Run, operator: Operator) -> None:
+    publish(app, 1)
+    publish(app, 1, queue="other")
+    refused = run("pause", "shop", "shpo")
+    assert refused.exit_code == 1 and "Did you mean 'shop'?" in refused.stderr
+    assert not any(status.paused for status in operator.status())
+    assert ok(run("pause", "shop", "other")) == "Queue shop is paused.\nQueue other is paused.\n"
+    assert ok(run("pause", "shop")) == "Queue shop was paused already.\n"
+    assert json.loads(ok(run("resume", "shop", "--json"))) == [{"queue": "shop", "changed": True}]
+    assert ok(run("resume", "shop")) == "Queue shop was not paused.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["retract"], "which jobs?"),
+        (["stall", "x", "--task", "y"], "not both"),
+        (["jobs", "--state", "lost"], "'lost' is not one of 'ready', 'scheduled'"),
+        (["jobs", "--older-than", "soon"], "'soon' is no duration"),
+        (["jobs", "--cursor", "x"], "'x' is no cursor of a page"),
+        (["retry", "--older-than", "1h"], "how old a stalled job is, is not known"),
+        (["show"], "Missing argument"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(run: Run, words: list[str], said: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 2 and said in result.stderr
+
+
+def test_no_server_and_no_broker_of_ours(run: Run, redis_server: RedisServer) -> None:
+    away = Celery("away", broker="phonon://:secret@127.0.0.1:1/0", set_as_current=False)
+    result = run("status", app=away)
+    assert result.exit_code == 69 and "the server cannot be reached" in result.stderr
+    other = Celery("other", broker="amqp://me:secret@localhost//", set_as_current=False)
+    refused = run("status", app=other)
+    assert refused.exit_code == 2
+    assert "works with phonon://" in refused.stderr and "-b" in refused.stderr
+    wrong = Celery("wrong", broker=f"phonon://127.0.0.1:{redis_server.port}/999")
+    assert run("status", app=wrong).exit_code in (2, 69)
+    for one in (result, refused):
+        assert "secret" not in one.output and "Traceback" not in one.output
+
+
+def test_a_message_does_nothing_to_the_terminal(app: Celery, run: Run, operator: Operator) -> None:
+    evil = "\x1b]0;owned\x07\x1b[31m\nx\u202e"
+    operator.session.job("shop").put(
+        json.dumps({"headers": {"task": evil, "argsrepr": evil, "id": "1", "origin": evil}})
+        + "\n[]",
+        id=f"id{evil}",
+    )
+    operator.stall(f"id{evil}", reason=evil)
+    for words in (["jobs"], ["show", f"id{evil}", "--body"], ["status"], ["retry", f"id{evil}"]):
+        said = ok(run(*words))
+        assert not set("\x1b\x07\u202e") & set(said)
+    assert "\\x1b[31m\\nx\\u202e" in ok(run("jobs"))
+
+
+def test_as_users_run_it(redis_server: RedisServer) -> None:
+    """By Celery's own command, with an application and with a URL alone; also on a terminal."""
+    with Exam(redis_server, "phonon") as exam:
+        task_id = exam.task("add").delay(1, 1).id
+        assert f"Job {task_id} of queue exam is stalled." in exam.celery("phonon", "stall", task_id)
+        done = run_celery(["-b", exam.broker, "phonon", "retry", task_id], os.environ, app=None)
+        assert done.returncode == 0, done.stderr
+        main_fd, terminal_fd = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "celery", "-b", exam.broker, "phonon", "jobs"],
+            env={**os.environ, "COLUMNS": "100", "TERM": "xterm"}, stdin=terminal_fd,
+            stdout=terminal_fd, stderr=terminal_fd,
+        ) as process:  # fmt: skip
+            os.close(terminal_fd)
+            assert process.wait(60) == 0
+        shown = os.read(main_fd, 10_000).decode()
+        os.close(main_fd)
+        assert task_id in shown and "\x1b[" in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, "-"), (0, "0.0s"), (-1, "0.0s"), (4.25, "4.2s"), (59.6, "1m 0s"), (10, "10s"),
+     (754, "12m 34s"), (7500, "2h 5m"), (100_000, "1d 3h")],
+)  # fmt: skip
+def test_durations(seconds: float | None, said: str) -> None:
+    assert printing.duration(seconds) == said
+
+
+def test_the_group_reads_well() -> None:
+    text = ok(CliRunner().invoke(phonon, ["--help"]))
+    for word in ("Exit status", "status", "retract", "demo", "--state stalled"):
+        assert word in text
+    assert "..." not in text.partition("Commands:")[2]

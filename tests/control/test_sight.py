@@ -1,0 +1,248 @@
+"""What an operator sees: queues, processes, jobs by id and page by page."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from kombu import Connection
+
+from phonon_kombu.control import JobInfo, Operator
+from phonon_kombu.errors import ConfigurationError, NotFound
+from tests.control.holder import holding
+from tests.servers import RedisServer, wait_for
+
+
+def test_status_counts_each_state(app: Celery, operator: Operator) -> None:
+    add = app.tasks["shop.add"]
+    ids = [add.delay(n, n).id for n in range(6)]
+    add.apply_async((1, 1), queue="other")
+    operator.stall(ids[0])
+    operator.pause("other")
+    with holding(app, 2):
+        shop, other = (operator.status("shop")[0], operator.status("other")[0])
+        assert (shop.ready, shop.scheduled, shop.claimed, shop.stalled) == (3, 0, 2, 1)
+        assert (shop.publishes, shop.finishes, shop.paused) == (6, 0, False)
+        assert shop.oldest_seconds is not None and 0 <= shop.oldest_seconds < 60
+        assert (other.ready, other.paused) == (1, True)
+    assert operator.queues() == ["other", "shop"]
+    assert [status.name for status in operator.status()] == ["other", "shop"]
+
+
+def test_queues_of_celerys_own_are_left_out(app: Celery, operator: Operator) -> None:
+    with app.connection_for_write() as connection:
+        for name in ("celeryev.1234", "w@host.celery.pidbox", "5f.reply.celery.pidbox"):
+            connection.default_channel.queue_declare(name)
+    app.tasks["shop.add"].delay(1, 1)
+    assert operator.queues() == ["shop"]
+    assert len(operator.queues(internal=True)) == 4
+    reply = operator.session.job("5f.reply.celery.pidbox")
+    reply.put("an answer", id="answer")
+    assert operator.retract(older_than_seconds=0).done == 1
+    assert list(operator.jobs()) == [] and operator.get("answer").state == "ready"
+    assert [job.id for job in operator.jobs(reply.name)] == ["answer"]
+
+
+def test_a_feed_that_is_no_job_feed_is_no_queue(operator: Operator) -> None:
+    operator.session.queue("items").put("x")
+    assert operator.queues() == []
+    with pytest.raises(NotFound):
+        operator.status("items")
+
+
+def test_unknown_queues_are_refused_and_not_made(app: Celery, operator: Operator) -> None:
+    with pytest.raises(NotFound, match="there is no queue 'shop'"):
+        operator.status("shop")
+    app.tasks["shop.add"].delay(1, 1)
+    with pytest.raises(NotFound, match=r"no queue 'shpo'.*Did you mean 'shop'"):
+        operator.status("shpo")
+    for act in (operator.pause, operator.resume, operator.page, lambda q: list(operator.jobs(q))):
+        with pytest.raises(NotFound, match=r"there is no queue 'nothing'.*There are: shop"):
+            act("nothing")
+    assert operator.queues() == ["shop"]
+
+
+def test_a_job_is_found_by_its_task_id(app: Celery, operator: Operator) -> None:
+    add = app.tasks["shop.add"]
+    for n in range(50):
+        add.delay(n, n)
+    result = add.apply_async((2, 40), queue="other", priority=3, expires=3600)
+
+    (job,) = operator.find(result.id)
+
+    assert (job.id, job.task_id, job.queue, job.state) == (result.id, result.id, "other", "ready")
+    assert (job.task, job.args, job.kwargs) == ("shop.add", "(2, 40)", "{}")
+    assert (job.priority, job.failures, job.redelivered, job.retries) == (3, 0, False, 0)
+    assert job.put_at == pytest.approx(operator.clock(), abs=30) and job.age_seconds >= 0
+    assert (job.reason, job.owner, job.host, job.claimed_at, job.due_at) == (None,) * 5
+    assert job.headers["origin"] and job.size_bytes > 100
+    assert operator.find(result.id, "other")[0].id == operator.get(result.id).id
+    assert operator.find(result.id, "shop") == []
+    with pytest.raises(NotFound, match="no job of task 'nobody' is in any queue"):
+        operator.get("nobody")
+
+
+def test_all_jobs_of_a_task_that_was_published_again(app: Celery, operator: Operator) -> None:
+    """As a retry is, while the first run is not acknowledged; also when the first one is done."""
+    add = app.tasks["shop.add"]
+    result = add.delay(1, 1)
+    with holding(app, 1) as (message,):
+        add.apply_async((1, 1), task_id=result.id)
+        add.apply_async((1, 1), task_id=result.id, queue="other")
+        found = operator.find(result.id)
+        assert {(job.queue, job.id) for job in found} == {
+            ("shop", result.id), ("shop", f"{result.id}~1"), ("other", result.id)
+        }  # fmt: skip
+        assert {job.task_id for job in found} == {result.id}
+        assert operator.get(result.id).state == "claimed"
+        message.ack()
+        message.channel.flush()
+    assert [job.id for job in operator.find(result.id, "shop")] == [f"{result.id}~1"]
+    assert operator.find(f"{result.id}~1")[0].task_id == result.id
+
+
+def test_who_holds_a_job(app: Celery, operator: Operator) -> None:
+    result = app.tasks["shop.add"].delay(1, 1)
+    with holding(app, 1):
+        # A heart that a test before has started finds the emptied database at its next beat.
+        wait_for(operator.nodes, 30)
+        job = operator.get(result.id)
+        assert (job.state, job.host, job.pid) == ("claimed", socket.gethostname(), os.getpid())
+        assert job.owner_lives is True and job.claimed_at >= job.put_at
+        (node,) = operator.nodes()
+        assert job.owner.startswith(f"{node.id}.")
+        assert (node.host, node.pid, node.queues) == (job.host, job.pid, ("shop",))
+        assert node.beat_seconds is not None and 0 <= node.beat_seconds < 60
+
+
+def listing(operator: Operator, limit: int = 7, **where: Any) -> list[JobInfo]:
+    found, cursor = [], None
+    while True:
+        page = operator.page(limit=limit, cursor=cursor, **where)
+        assert len(page.jobs) <= limit or page.jobs[-1].state == "stalled"
+        found += page.jobs
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+def test_pages_hold_all_jobs_in_order(app: Celery, operator: Operator) -> None:
+    add = app.signature("shop.add", (1, 1))
+    mail = app.signature("shop.mail", ("x",))
+    # Of one millisecond they come in the order of their ids.
+    ids = [(add if n % 3 else mail).apply_async(task_id=f"t{n:02}").id for n in range(60)]
+    others = [add.apply_async(queue="other", task_id=f"o{n:02}").id for n in range(20)]
+    operator.stall(*ids[-5:])
+    with holding(app, 10):
+        for queue, expected in (("shop", ids[:-5]), ("other", others), (None, others + ids[:-5])):
+            found = listing(operator, queue=queue)
+            assert [j.id for j in found if j.state != "stalled"] == expected
+        assert {j.id for j in found if j.state == "stalled"} == set(ids[-5:])
+        assert [j.id for j in listing(operator, state="claimed")] == ids[:10]
+        assert [j.id for j in listing(operator, task="shop.mail", state="ready")] == ids[12:55:3]
+        assert [j.id for j in operator.jobs(state="ready", task="shop.mail")] == ids[12:55:3]
+        assert [j.id for j in operator.jobs("other")] == others
+
+
+def test_pages_by_age(app: Celery, operator: Operator, redis_client: redis.Redis) -> None:
+    add = app.tasks["shop.add"]
+    old = [add.apply_async((n, n), task_id=f"a{n}").id for n in range(10)]
+    for task_id in old:
+        redis_client.zincrby(operator.keys("shop").published, -7200_000, task_id)
+    young = [add.apply_async((n, n), task_id=f"b{n}").id for n in range(10)]
+    assert [j.id for j in listing(operator, older_than_seconds=3600)] == old
+    assert [j.id for j in listing(operator, older_than_seconds=0)] == old + young
+    with pytest.raises(ConfigurationError, match="is not known"):
+        operator.page(state="stalled", older_than_seconds=1)
+
+
+def test_a_page_is_a_bounded_look(app: Celery, operator: Operator) -> None:
+    """A rare task in a long queue: pages may be empty, and the end is reached all the same."""
+    add, mail = app.tasks["shop.add"], app.tasks["shop.mail"]
+    add.delay(1, 1)
+    script, item = operator.job("shop")._script("job/append"), operator.item(next(operator.jobs()))
+    operator.link.send([(script, (b"%d" % n, item, b"")) for n in range(30_000)])
+    wanted = mail.delay("x").id
+    pages, cursor = [], None
+    while True:
+        page = operator.page(task="shop.mail", limit=10, cursor=cursor)
+        pages.append([job.id for job in page.jobs])
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert [task_id for page in pages for task_id in page] == [wanted]
+    assert 20 < len(pages) < 40
+
+
+def test_a_cursor_of_a_queue_that_is_gone(app: Celery, operator: Operator) -> None:
+    for queue in ("a", "b", "c"):
+        for _ in range(5):
+            app.tasks["shop.add"].apply_async((1, 1), queue=queue)
+    page = operator.page(limit=7)
+    assert [job.queue for job in page.jobs] == ["a"] * 5 + ["b"] * 2
+    with app.connection_for_write() as connection:
+        connection.default_channel.queue_delete("b")
+    assert [job.queue for job in operator.page(cursor=page.cursor).jobs] == ["c"] * 5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"state": "lost"}, {"limit": 0}, {"limit": 1000}, {"cursor": "??"}, {"cursor": "shop/lost/"},
+     {"older_than_seconds": -1}, {"older_than_seconds": "a day"}],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(operator: Operator, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        operator.page(**options)
+
+
+def test_messages_that_are_none_are_seen_too(app: Celery, operator: Operator) -> None:
+    """What a publisher writes is not trusted: any item can be looked at."""
+    feed = operator.session.job("shop")
+    items = [b"", b"{", b"\xff\xfe\nbody", b"[1]\n", b'{"headers":7}\n', b'{"headers":{"id":[]}}\n',
+             b'{"headers":{"task":3,"argsrepr":{},"retries":"x"}}\n', b"[" * 20000]  # fmt: skip
+    ids = [feed.put(item) for item in items]
+    found = {job.id: job for job in operator.jobs()}
+    assert set(found) == set(ids)
+    assert {(job.task, job.args, job.retries) for job in found.values()} == {(None, None, 0)}
+    assert [operator.item(found[ident]) for ident in ids] == items
+    stock = feed.put('{"body": "e30=", "headers": {"task": "old", "id": "1"}, "properties": {}}')
+    assert operator.get(stock).task == "old"
+
+
+def test_a_queue_that_was_flushed_under_its_publishers(
+    app: Celery, operator: Operator, redis_client: redis.Redis
+) -> None:
+    """They do not declare it again: the application knows its name."""
+    app.tasks["shop.add"].delay(1, 1)
+    redis_client.flushall()
+    result = app.tasks["shop.add"].delay(1, 1)
+    assert operator.queues() == ["shop"]
+    assert operator.get(result.id).state == "ready"
+
+
+def test_by_url_with_transport_options(
+    redis_server: RedisServer, redis_db: str, new_app: Callable[..., Celery]
+) -> None:
+    options = {"global_keyprefix": "mine:", "hash_tags": False}
+    app = new_app(broker_transport_options=options)
+    result = app.tasks["shop.add"].delay(1, 1)
+    with Operator(redis_server.url("phonon")) as operator:
+        assert operator.queues() == []
+    with Operator(redis_server.url("phonon"), options) as operator:
+        assert operator.get(result.id).queue == "shop"
+
+
+def test_another_broker_is_refused(redis_server: RedisServer) -> None:
+    with pytest.raises(ConfigurationError, match=r"the broker is redis://:\*\*@127.0.0.1"):
+        Operator(redis_server.url("redis").replace("//", "//:secret@"))
+    with pytest.raises(ConfigurationError, match="memory://"):
+        Operator("memory://")
+    with pytest.raises(ConfigurationError, match="neither a Celery application nor the URL"):
+        Operator(Connection("memory://"))
+    with pytest.raises(redis.ConnectionError):
+        Operator("phonon://127.0.0.1:1/0")

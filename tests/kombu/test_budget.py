@@ -1,0 +1,90 @@
+"""What a message costs the server: calls of scripts, and commands in them. Numbers to keep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from kombu import Queue
+
+from tests.kombu.exam import Broker, DrainPump, Inbox
+
+pytestmark = [
+    pytest.mark.phonon_only("these are our promises"),
+    pytest.mark.real_server("fakeredis counts no commands"),
+]
+
+MESSAGES = 100
+
+
+def commands(broker: Broker, act: Callable[[], Any]) -> Counter[str]:
+    """How often the server carried out each command meanwhile, in scripts too."""
+
+    def counts() -> Counter[str]:
+        found = broker.client.info("commandstats")
+        return Counter({name[8:]: entry["calls"] for name, entry in found.items()})
+
+    before = counts()
+    act()
+    spent = counts() - before
+    del spent["info"]
+    return spent
+
+
+def publish(broker: Broker, **properties: Any) -> Counter[str]:
+    with broker.connection() as connection:
+        producer = connection.Producer()
+        producer.publish("warm", routing_key="q", **properties)
+        return commands(
+            broker,
+            lambda: [producer.publish(n, routing_key="q", **properties) for n in range(MESSAGES)],
+        )
+
+
+def test_a_plain_publish(broker: Broker) -> None:
+    spent = publish(broker)
+    assert spent.pop("evalsha") == MESSAGES
+    # TIME, HEXISTS, HSETNX, ZADD, INCR, LPUSH, PTTL; a queue that is not empty has its wake.
+    assert spent.total() <= 7 * MESSAGES + 10, spent
+
+
+def test_a_publish_with_a_priority(broker: Broker) -> None:
+    spent = publish(broker, priority=5)
+    assert spent.pop("evalsha") == MESSAGES
+    assert spent.total() <= 9 * MESSAGES + 10, spent
+
+
+def test_a_delayed_publish(broker: Broker) -> None:
+    spent = publish(broker, headers={"x-delay": 3_600_000})
+    assert spent.pop("evalsha") == MESSAGES
+    assert spent.total() <= 9 * MESSAGES + 10, spent
+
+
+def test_a_queue_with_rules_costs_one_more_trip_once(broker: Broker) -> None:
+    with broker.connection() as connection:
+        Queue("q", queue_arguments={"x-max-length": 10})(connection.default_channel).declare()
+    with broker.connection() as connection:
+        producer = connection.Producer()
+        spent = commands(
+            broker, lambda: [producer.publish(n, routing_key="q") for n in range(MESSAGES)]
+        )
+    assert spent["evalsha"] <= MESSAGES + 3
+
+
+@pytest.mark.parametrize(("prefetch", "trips"), [(64, 4), (8, 40), (1, 205)])
+def test_consuming(broker: Broker, prefetch: int, trips: int) -> None:
+    """One claim for as many as the consumer may hold; acknowledgements ride along."""
+    broker.send("q", *range(MESSAGES))
+    with broker.connection() as connection:
+        inbox = Inbox()
+        pump = DrainPump(connection)
+        broker.consumer(connection, "other", Inbox(), prefetch_count=1)
+        pump.run(0.1)
+        broker.consumer(connection, "q", inbox, prefetch_count=prefetch)
+        spent = commands(broker, lambda: pump.until(inbox.has(MESSAGES)))
+    claims = spent["hmget"] / 3  # config, items and failures, once each
+    assert claims <= trips * 1.5, spent
+    inside = spent.total() - spent["evalsha"]
+    assert inside <= 30 * trips * 1.5, spent

@@ -1,0 +1,1 @@
+"""Fields, models, registries, locks: phonon's own Python API."""
