@@ -31,7 +31,7 @@ from ..store.scripts import load
 from . import takeover
 from .aggregate import layout_in, plain
 from .closing import LEASE_MS, Lease, publishing, resuming
-from .storing import Storing
+from .storing import Storing, encoded
 
 logger = logging.getLogger("phonon_kombu.backend")
 
@@ -58,6 +58,12 @@ class Chords(Storing):
         head: str = self.task_keyprefix.decode()
         return head[: -len("celery-task-meta-")]
 
+    @property
+    def _chord_life(self) -> int:
+        """Seconds for which a chord is kept after its last part has arrived, 0 for ever."""
+        # Celery 5.6 knows no setting of its own for chords.
+        return int(getattr(self, "chord_expires", self.expires) or 0)
+
     def chord_keys(self, group_id: str, layout: Layout | None = None) -> ChordKeys:
         """The keys of the chord on this group; with a layout those of its aggregate, too."""
         if layout is None:
@@ -76,9 +82,11 @@ class Chords(Storing):
             if nested:
                 # The closer needs the structure, which he joins as the client would.
                 header_result = self.app.GroupResult(*header_result_args)
-                self._set_chord_key(
-                    self.get_key_for_group(group_id),
-                    self.encode({"result": header_result.as_tuple()}),
+                structure = encoded(self.encode({"result": header_result.as_tuple()}))
+                ends = (b"EX", b"%d" % self._chord_life) if self._chord_life else ()
+                self.ensure(
+                    self.link.command,
+                    (b"SET", self.get_key_for_group(group_id), structure, *ends),
                 )
         self._open(group_id, body, {"nested": "1"} if nested else {})
 
@@ -94,7 +102,7 @@ class Chords(Storing):
         flat = [part for field in fields.items() for part in field]
         self.run(
             load("chord/open").prepare(self.chord_keys(group_id, layout)),
-            group_id, "1" if resuming() else "", self.chord_expires or "", *flat,
+            group_id, "1" if resuming() else "", self._chord_life or "", *flat,
         )  # fmt: skip
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
@@ -105,7 +113,7 @@ class Chords(Storing):
         """The chord has one part more: ``Task.add_to_chord``."""
         self.run(
             load("chord/grow").prepare(self.chord_keys(group_id)),
-            result.id, self.chord_expires or "",
+            result.id, self._chord_life or "",
         )  # fmt: skip
 
     # Arriving ------------------------------------------------------------------------------
@@ -136,7 +144,7 @@ class Chords(Storing):
             kept = self.encode_result(result, state)
             value = self._result_value(task_id, kept, state, None, request)
         try:
-            self._ensure_retryable(
+            self._safely(
                 self._arrive, request, state, result, value, delta,
                 fallback_exc=_store_error(task_id, state),
                 fallback_msg="failed to store result on the backend",
@@ -149,7 +157,15 @@ class Chords(Storing):
     ) -> None:
         """A part arrives whose result, if any, has been kept already."""
         if request.group and request.id:
-            self._ensure_retryable(self._arrive, request, state, result, b"")
+            self._safely(self._arrive, request, state, result, b"")
+
+    def _safely(self, function: Any, *args: Any, **fallback: Any) -> None:
+        """Call it as ``result_backend_always_retry`` wants; Celery 5.6 has no such method."""
+        retry = getattr(self, "_ensure_retryable", None)
+        if retry is None:
+            function(*args)
+        else:
+            retry(function, *args, **fallback)
 
     def _arrive(
         self, request: Any, state: str, result: Any, value: bytes, delta: Any = None
@@ -159,11 +175,11 @@ class Chords(Storing):
         keys = self.chord_keys(group_id)
         key = self.get_key_for_task(request.id) if value else keys.result
         # A result is needed as long as the chord may be open.
-        ttl = max(self._lifetime(state), int(self.chord_expires or 0)) if self.expires else 0
+        ttl = max(self._lifetime(state), self._chord_life) if self.expires else 0
         index = request.group_index
         if not isinstance(index, int) or not 0 <= index <= HIGHEST_INDEX:
             index = ""
-        common = (token, LEASE_MS, self.chord_expires or "")
+        common = (token, LEASE_MS, self._chord_life or "")
         store = (value, ttl, *self._result_head, "")
         if delta is None:
             part = self.encode([1, request.id, state, self.encode_result(result, state)])
