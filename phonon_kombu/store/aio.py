@@ -8,7 +8,8 @@ from typing import Any
 
 from redis import exceptions as redis_errors
 
-from .client import CONNECTION_ERRORS, SILENCE_SECONDS, Healable, pack_calls, translate
+from .client import CONNECTION_ERRORS, Healable, pack_calls, translate
+from .patience import SILENCE_SECONDS
 from .scripts import Prepared, pack_command
 
 

@@ -182,11 +182,11 @@ class ExchangeKeys:
 class NodeKeys:
     """The keys about the processes that share a database, and those of one of them."""
 
-    __slots__ = ("beats", "presence", "about", "dying", "lock", "prefix")
+    __slots__ = ("beats", "presence", "about", "dying", "lock", "scratch", "prefix")
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
-        for part in ("beats", "presence", "about", "dying", "lock"):
+        for part in ("beats", "presence", "about", "dying", "lock", "scratch"):
             setattr(self, part, f"{prefix}node.{part}:{{nodes}}".encode())
 
     if TYPE_CHECKING:

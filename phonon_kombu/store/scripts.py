@@ -27,6 +27,8 @@ _COMMENT = re.compile(
     r"""|--\[\[.*?\]\]|--[^\n]*""",
     re.S,
 )
+_CALL = re.compile(r"redis\.p?call\(([^,)]*)")
+_QUOTED = re.compile(r"'([A-Z]{3,})'")
 _WORD = re.compile(r"\b[A-Z]{4,}\b")
 
 #: Names in a header that stand for a whole tuple of keys of :class:`~.keys.QueueKeys`,
@@ -178,6 +180,20 @@ def load(name: str) -> Script:
     except FileNotFoundError:
         raise ConfigurationError(f"no script named {name}: is the package complete?") from None
     return parse(name, text, include)
+
+
+@cache
+def commands() -> tuple[str, ...]:
+    """All commands of Redis that any of the scripts calls, sorted."""
+    rooms = (room for room in files(__package__).joinpath("lua").iterdir() if room.is_dir())
+    texts = (
+        file.read_text("utf-8")
+        for room in rooms
+        for file in room.iterdir()
+        if file.name.endswith(".lua")
+    )
+    called = (call for text in texts for call in _CALL.findall(text))
+    return tuple(sorted({word for call in called for word in _QUOTED.findall(call)}))
 
 
 def names() -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ..errors import ConfigurationError, FeedNotFound
-from ..store.client import server_checks, server_is_served
+from ..store.checks import rights_question, rights_suffice, server_checks, server_is_served
 from ..store.keys import channel, feed_keys, feed_name, feeds_key, layout_key, wire_name
 from ..store.scripts import load
 from .base import Base, text
@@ -107,8 +107,10 @@ class Catalog:
     ) -> Steps[list[Any]]:
         """Whether it is new; its type, order and serializer."""
         if not self._checked:
-            replies = yield Send(*server_checks(layout_key(self.prefix)), refusals=True)
+            questions = (*server_checks(layout_key(self.prefix)), rights_question(self.prefix))
+            *replies, rights = yield Send(*questions, refusals=True)
             server_is_served(replies, layout_key(self.prefix))
+            rights_suffice(rights)
             self._checked = True
         settings = {field: value for field, value in fields.items() if field != "type"}
         serializer = given.get("serializer", kind.DEFAULT_SERIALIZER)

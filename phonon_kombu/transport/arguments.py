@@ -22,6 +22,7 @@ FIELDS = (
     b"rules",
 )
 
+
 #: A rate limit lets so much time's worth of jobs go at once, so that one claim brings several.
 BURST_MS = 100
 

@@ -25,6 +25,7 @@ import math
 import os
 import weakref
 from queue import Empty
+from time import monotonic
 from typing import Any
 
 from amqp.protocol import queue_declare_ok_t
@@ -32,10 +33,12 @@ from kombu.exceptions import ChannelError
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments
+from redis.exceptions import TimeoutError
 
 from ..errors import ConfigurationError
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import feeds_key, lettered_key
+from ..store.patience import at_most, seconds_left
 from ..store.scripts import load
 from . import arguments, codec, options
 from .connections import Connections, SentinelConnections
@@ -45,6 +48,12 @@ from .publish import Publishing
 from .qos import QoS
 
 logger = logging.getLogger("phonon_kombu.transport")
+
+#: So long may the server be silent while channels are closed, all of a connection together.
+CLOSING_SECONDS = 4.0
+
+#: For so long after that the other channels of the connection do not try again.
+SILENT_SECONDS = 10.0
 
 #: Jobs deleted in one step of a purge.
 PURGE_SLICE = 400
@@ -171,6 +180,16 @@ class Channel(Publishing):
         return self.qos.restore_unacked()
 
     @property
+    def _in_poll(self) -> Any:
+        """The connection that waits for work, False while none does: kombu's name for it, which
+        its own code and Celery's look at."""
+        return self.waiter.connection if self.waiter.waiting else False
+
+    @_in_poll.setter
+    def _in_poll(self, connection: Any) -> None:
+        pass  # kombu notes so that it is lost; the waiter knows
+
+    @property
     def active_queues(self) -> list[str]:
         """Queues being consumed from, but for those of fanout exchanges."""
         return self._job_queues
@@ -218,6 +237,9 @@ class Channel(Publishing):
             (b"HSET", keys.config, b"type", b"job"),
             (b"SADD", feeds_key(prefix), queue.encode()),
         ]
+        if self.claim_timeout is not None and b"claim_timeout" not in (rules or ()):
+            ms = math.ceil(self.claim_timeout * 1000)
+            calls.append((b"HSET", keys.config, b"claim_timeout", b"%d" % ms))
         if rules is not None:
             # All or none: a declaration without rules, such as a publisher's, leaves them alone.
             gone = [field for field in arguments.FIELDS if field not in rules]
@@ -331,6 +353,23 @@ class Channel(Publishing):
         self.closed = self._closing = True
         keeper.forget(self)
         transport = self.connection
+        silent = transport is not None and monotonic() - transport.silent_at < SILENT_SECONDS
+        with at_most(0.0 if silent else CLOSING_SECONDS):
+            self._take_leave()
+            try:
+                seconds_left()
+            except TimeoutError:
+                if transport is not None:
+                    transport.silent_at = monotonic()
+        if transport is not None:
+            transport.cycle.discard(self)
+        self._disconnect()
+        if transport is not None:
+            transport.close_channel(self)
+        self.exchange_types = None
+
+    def _take_leave(self) -> None:
+        """Say what is still to be said, and note it where the server does not hear."""
         self.waiter.close()
         for queue in [q for q in list(self._fanout_queues) if q in self.auto_delete_queues]:
             try:
@@ -342,12 +381,6 @@ class Channel(Publishing):
         if self._qos is not None:
             self._qos.restore_unacked_once()
         self.leave()
-        if transport is not None:
-            transport.cycle.discard(self)
-        self._disconnect()
-        if transport is not None:
-            transport.close_channel(self)
-        self.exchange_types = None
 
     def _forget_consumer(self, consumer_tag: str) -> None:
         self._consumers.discard(consumer_tag)

@@ -308,6 +308,8 @@ class Batch:
         self._calls: list[Any] = []
         self._routed: list[Routed] = []
         self._ended: str | None = None
+        #: What became of a part that was sent, until this batch is asked.
+        self._failure: Exception | None = None
 
     def publish(self, message: dict[str, Any], **kwargs: Any) -> Any:
         """Route one prepared message and keep it for the next write.
@@ -347,6 +349,8 @@ class Batch:
         try:
             for step in steps:
                 step()
+            if self._failure is not None:
+                raise self._failure
         except FLUSH_ERRORS as error:
             self._ended = "has failed"
             raise BatchPublishError(
@@ -366,6 +370,15 @@ class Batch:
             )
 
     def _on_replies(
+        self, calls: list[Any], routed: list[Routed], exchanges: list[str], replies: list[Any]
+    ) -> None:
+        try:
+            self._complete(calls, routed, exchanges, replies)
+        except FLUSH_ERRORS as error:
+            # It may be another caller who hears this: it is for flush() to raise.
+            self._failure = self._failure or error
+
+    def _complete(
         self, calls: list[Any], routed: list[Routed], exchanges: list[str], replies: list[Any]
     ) -> None:
         channel, router, count = self.channel, self.channel.router, len(calls)

@@ -42,6 +42,9 @@ AHEAD_FROM = 32
 #: Seconds that a busy consumer waits for more credit before it claims a few jobs only.
 LINGER_SECONDS = 0.005
 
+#: How often to see, while a consumer has no credit, whether it has some again, seconds.
+CREDIT_SECONDS = 0.05
+
 #: Seconds for which messages are handed over before the event loop gets a turn.
 DELIVERY_SLICE_SECONDS = 0.02
 
@@ -64,14 +67,15 @@ class Waiter(Conversation):
         #: Queues of which jobs were ever claimed.
         self.claimed_queues: set[str] = set()
         self._fresh: list[list[Entry]] = []
-        self._acking: list[tuple[str, list[bytes]]] = []
+        #: Acknowledgements in the outstanding write, or the one about to be sent.
+        self.acking: list[tuple[str, list[bytes]]] = []
         self._claims: dict[str, tuple[Prepared, Prepared]] = {}
         self._woken: dict[bytes, str] = {}
         self._due_at: float | None = None
         self._announced: float | None = None
         self._due_queues: set[str] = set()
         self._looked_at = self._claimed_at = 0.0
-        self._lingering = False
+        self._lingering = self._asking = False
         self._wake: str | None = None
 
     # What the poller and the channel ask ---------------------------------------------------
@@ -167,6 +171,21 @@ class Waiter(Conversation):
             self._lingering = True
             call_later(left, partial(self._stop_lingering, call_later))
 
+    def await_credit(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
+        """Let the event loop come by at times while somebody else decides whether there is credit
+        (worker_disable_prefetch): nobody says when that changes, and the loop may sleep for long.
+
+        To be called while the loop handles its events.
+        """
+        if not self._asking and "can_consume" in self.channel.qos.__dict__:
+            self._asking = True
+            call_later(CREDIT_SECONDS, partial(self._ask_again, call_later))
+
+    def _ask_again(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
+        self._asking = False
+        if not self._outstanding and self.channel.active_queues:
+            self.await_credit(call_later)
+
     # Handing over --------------------------------------------------------------------------
 
     def claim_ahead(self) -> None:
@@ -210,7 +229,7 @@ class Waiter(Conversation):
         calls: list[tuple[Any, Handler]] = []
         acking = channel.outbox.take()
         if acking:
-            self._acking = acking
+            self.acking = acking
             for queue, ids in acking:
                 finish = self._prepared(queue)[1]
                 calls.append(((finish, (channel.owner, *ids)), self._on_finished))
@@ -299,8 +318,8 @@ class Waiter(Conversation):
     def _on_finished(self, reply: Any) -> None:
         if reply is NoScriptError:
             # Sent again with the next claim; finishing twice is finishing once.
-            self.channel.outbox.put_back(self._acking)
-        self._acking = []
+            self.channel.outbox.put_back(self.acking)
+        self.acking = []
 
     def _on_claimed(self, queue: str, count: int, reply: Any) -> None:
         if reply is NoScriptError:
@@ -356,9 +375,9 @@ class Waiter(Conversation):
             self.channel.claims_lost = True
         # What was read before the break is known, and ours.
         self.replies_read()
-        if self._acking:
-            self.channel.outbox.put_back(self._acking)
-            self._acking = []
+        if self.acking:
+            self.channel.outbox.put_back(self.acking)
+            self.acking = []
         self.hot.update(dict.fromkeys(self.channel.active_queues))
 
     def interrupt(self) -> None:
@@ -374,9 +393,9 @@ class Waiter(Conversation):
     def after_fork(self) -> None:
         """In a forked child: the parent's claims are not ours."""
         self.buffer.clear()
-        self._fresh, self._acking = [], []
+        self._fresh, self.acking = [], []
         self._wake = None
-        self._lingering = False
+        self._lingering = self._asking = False
         self.claimed_queues = set()
         self.hot = dict.fromkeys(self.channel.active_queues)
         self.drop_socket()

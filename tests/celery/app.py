@@ -198,6 +198,7 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "die": (die, {"bind": True, "acks_late": True, "reject_on_worker_lost": True}),
     "balk": (balk, {"bind": True}),
     "balk_late": (balk, {"bind": True, "acks_late": True}),
+    "balk_auto": (balk, {"bind": True, "acks_late": True, "autoretry_for": (Exception,)}),
     "burn_late": (burn, {"bind": True, "acks_late": True}),
     "spread": (spread, {"bind": True}),
 }

@@ -128,4 +128,5 @@ def test_the_scripts_about_nodes(cluster: Cluster) -> None:
     assert machine.run("lock/release", "n") == 1
     assert machine.run("lock/acquire", "n", HOUR_MS) == 1
     assert machine.run("lock/release", "n") == 1
+    assert machine.run("node/probe", *scripts.commands()) == []
     machine.close()

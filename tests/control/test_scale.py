@@ -18,10 +18,14 @@ from tests.servers import server_name
 CHEAP = {
     "evalsha", "script|load", "hget", "hset", "hdel", "hexists", "hlen", "hmget", "hsetnx",
     "hincrby", "sadd", "srem", "sismember", "scard", "sscan", "zadd", "zrem", "zscore", "zmscore",
-    "zcard", "zrank", "llen", "zrange", "zrangebyscore", "lpush", "rpush", "rpop", "exists",
-    "get", "time", "incr", "pttl", "del", "publish", "smembers", "config|resetstat", "info",
+    "zcard", "zrank", "llen", "zrange", "zrangebyscore", "lpush", "rpush", "rpop", "exists", "get",
+    "time", "incr", "pttl", "del", "publish", "smembers", "config|resetstat", "info",
+    "config", "script",  # as Redis 6.2 counts them
     "multi", "exec", "setex", "subscribe", "unsubscribe",  # of the result backend
 }  # fmt: skip
+
+#: What the heartbeat of a process that holds jobs says at times.
+HEART = {"client|list", "client|id", "client", "hgetall", "set", "pexpire", "bzpopmin"}
 
 QUEUED = 100_000
 
@@ -85,4 +89,4 @@ def test_a_claimed_job_in_a_long_queue(
                 [(script, (b"q%d" % n, b"{}\n[]", b"")) for n in range(start, start + 5000)]
             )
         commands = used(redis_client, lambda: (operator.get(result.id), operator.cancel(result.id)))
-    assert set(commands) <= CHEAP and sum(commands.values()) < 200
+    assert set(commands) <= CHEAP | HEART and sum(commands.values()) < 500

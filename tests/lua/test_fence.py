@@ -100,6 +100,14 @@ def nodes(m: Machine) -> None:
         assert 0 < m.run("node/elect", "b", HOUR_MS) <= HOUR_MS
 
 
+def probe(m: Machine) -> None:
+    """node/probe, which leaves nothing."""
+    m.keys = NodeKeys()  # type: ignore[assignment]
+    with m.fence():
+        assert m.run("node/probe", *scripts.commands()) == []
+    assert m.client.keys() == []
+
+
 def results(m: Machine) -> None:
     """job/resolve with a result that ends; a second one in its place."""
     for n in (1, 2):
@@ -286,7 +294,7 @@ def records(m: Machine) -> None:
 
 
 PATHS: list[Callable[[Machine], None]] = [
-    task_results, chords, aggregating,
+    task_results, chords, aggregating, probe,
     lifetime, simple_queue, exchange, feeds, nodes, results, lost, slices, rules, folding,
     records,
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import phonon_kombu.store
 from phonon_kombu.errors import REFUSALS, ConfigurationError
 from phonon_kombu.store import scripts
 from phonon_kombu.store.keys import QueueKeys
-from phonon_kombu.store.scripts import Script, load, names, pack_command
+from phonon_kombu.store.scripts import Script, commands, load, names, pack_command
 
 LUA = Path(phonon_kombu.store.__file__).parent / "lua"
 
@@ -190,6 +190,13 @@ def test_all_files_are_scripts_with_a_name() -> None:
     files = {str(path.relative_to(LUA))[:-4] for path in LUA.rglob("*.lua")}
     assert set(names()) == {name for name in files if not name.startswith("include/")}
     assert names() == sorted(names())
+
+
+def test_the_commands_of_all_scripts_are_known() -> None:
+    """Those that are called by name, and those of which one is chosen."""
+    text = "".join(load(name).source.decode() for name in names())
+    called = set(re.findall(r"call\('(\w+)'", text))
+    assert called | {"RPUSH", "LPUSH"} == set(commands())
     assert not [path for path in LUA.rglob("*") if path.is_file() and path.suffix != ".lua"]
 
 
