@@ -24,14 +24,17 @@ def sorted_feed(thoonk: Thoonk, request: pytest.FixtureRequest) -> SortedFeed:
 
 def links(client: redis.Redis, name: str = "s") -> list[str]:
     """The ids of a feed in their order; the links lead both ways, and to each item once."""
-    following: dict[bytes, bytes] = client.hgetall(f"feed.next:{{{name}}}")  # type: ignore[assignment]
-    previous: dict[bytes, bytes] = client.hgetall(f"feed.previous:{{{name}}}")  # type: ignore[assignment]
+    with client.pipeline() as pipe:
+        pipe.hgetall(f"feed.next:{{{name}}}")
+        pipe.hgetall(f"feed.previous:{{{name}}}")
+        pipe.hkeys(f"feed.items:{{{name}}}")
+        following, previous, keys = pipe.execute()
     assert {right: left for left, right in following.items()} == previous
     found, id = [], following.get(b"", b"")
     while id:
         found.append(id.decode())
         id = following[id]
-    items = {key.decode() for key in client.hkeys(f"feed.items:{{{name}}}")}  # type: ignore[union-attr]
+    items = {key.decode() for key in keys}
     assert len(found) == len(following) - bool(following) and set(found) == items
     return found
 
