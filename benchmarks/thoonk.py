@@ -160,8 +160,12 @@ def _fill(feed: Any, length: int) -> None:
         link.send([call] * min(1000, length - start))
 
 
+_open: list[Thoonk] = []
+
+
 def _session(server: Server) -> Thoonk:
-    return Thoonk("127.0.0.1", server.port)
+    _open.append(Thoonk("127.0.0.1", server.port))
+    return _open[-1]
 
 
 #: Title -> load and how many operations a run has. The first of a group counts as 1.
@@ -205,6 +209,8 @@ def measure(server: Server, alternations: int, quick: bool) -> Iterator[tuple[st
                 started = time.perf_counter()
                 run()
                 rates.setdefault((group, title), []).append(count / (time.perf_counter() - started))
+                while _open:
+                    _open.pop().close()
     for (group, title), found in rates.items():
         yield group, title, statistics.median(found)
 

@@ -50,7 +50,8 @@ class Operator(Sight):
     An operation by ids acts on all jobs of these tasks. It raises what the first of them was
     refused with if nothing could be done at all, and otherwise tells who was refused. Without ids
     it goes through all jobs that fit `queue`, `state`, `task` and `older_than_seconds`, of which at
-    least one must be given; jobs that are put or claimed meanwhile are left out.
+    least one must be given. Jobs that are put or claimed meanwhile are left out, and those in
+    queues that Celery's workers use among themselves, unless such a one is named.
     """
 
     def __init__(self, target: Any, transport_options: dict[str, Any] | None = None) -> None:
@@ -217,7 +218,7 @@ class Operator(Sight):
         elif older_than_seconds is not None:
             wanted = [one for one in wanted if one != "stalled"]
         begun = self.clock()
-        for name in [queue] if queue is not None else self.queues(internal=True):
+        for name in [queue] if queue is not None else self.queues():
             for one in wanted:
                 age = older_than_seconds
                 if age is None and one != "stalled":

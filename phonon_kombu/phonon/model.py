@@ -52,7 +52,7 @@ class Model:
 
     NAME: ClassVar[str] = ""
     TTL: ClassVar[float] = 30.0
-    FLUSH_SECONDS: ClassVar[float] = 1.0
+    FLUSH_SECONDS: ClassVar[float] = 0.2
     layout: ClassVar[Layout] = Layout({"id": ID()})
 
     id = ID()

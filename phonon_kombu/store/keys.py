@@ -202,6 +202,22 @@ class NodeKeys:
         return f"{self.prefix}node.held.{node}:{{nodes}}".encode()
 
 
+class ReferenceKeys:
+    """The keys of one reference (:mod:`phonon_kombu.phonon.reference`); they share a slot."""
+
+    __slots__ = ("name", "holders", "stalled", "about")
+
+    def __init__(self, name: str, prefix: str = "") -> None:
+        self.name = name
+        tag = hash_tag(name)
+        #: HASH holder -> the node on which it holds.
+        self.holders = f"{prefix}reference.holders:{tag}".encode("utf-8", "surrogateescape")
+        #: HASH holder -> why it is stalled.
+        self.stalled = f"{prefix}reference.stalled:{tag}".encode("utf-8", "surrogateescape")
+        #: HASH: ``modified``, and of the last one out ``closer`` and ``until`` (ms).
+        self.about = f"{prefix}reference.about:{tag}".encode("utf-8", "surrogateescape")
+
+
 class ChordKeys:
     """The keys of one chord, and of the index that all chords of a database share.
 

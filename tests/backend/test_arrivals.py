@@ -12,6 +12,8 @@ from kombu.exceptions import OperationalError
 from phonon_kombu.backend import PhononBackend
 from tests.backend.conftest import BackendExam
 
+pytestmark = pytest.mark.usefixtures("unwatched")
+
 
 def request(group: str, id: str, index: int | None, body: Any) -> Context:
     """The request of a header task."""

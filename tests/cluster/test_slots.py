@@ -7,7 +7,14 @@ from redis.crc import key_slot
 
 from phonon_kombu.phonon.fields import Layout, ListAppend, Sum
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import AggregateKeys, ExchangeKeys, FeedKeys, NodeKeys, QueueKeys
+from phonon_kombu.store.keys import (
+    AggregateKeys,
+    ExchangeKeys,
+    FeedKeys,
+    NodeKeys,
+    QueueKeys,
+    ReferenceKeys,
+)
 from tests.cluster.names import ODD_NAMES
 
 PREFIXES = ("", "app:", "a{b}c:", "%s")
@@ -39,6 +46,9 @@ def test_keys_of_a_script_share_a_slot(name: str, prefix: str) -> None:
             fields = Layout({"n": Sum(), "l": ListAppend()}).keys(odd, prefix, "chord", "chords")
             chord = AggregateKeys(odd, fields, prefix)
             assert len(slots(script.key_list(chord))) == 1, repr(odd)
+            continue
+        if name.startswith("reference/"):
+            assert len(slots(script.key_list(ReferenceKeys(odd, prefix)))) == 1, repr(odd)
             continue
         if name.startswith("model/"):
             record = Layout({"n": Sum(), "l": ListAppend()}).keys(odd, prefix)

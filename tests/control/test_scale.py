@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from celery import Celery
 
 from phonon_kombu.control import Operator
 from tests.control.holder import holding
-from tests.servers import server_name
+from tests.servers import RedisServer, server_name, start_server
 
 #: Commands that take no more than O(log n) time, as they are used here (a page's ZRANGE and
 #: ZRANGEBYSCORE are cut to a slice).
@@ -23,6 +23,15 @@ CHEAP = {
     "config", "script",  # as Redis 6.2 counts them
     "multi", "exec", "setex", "subscribe", "unsubscribe",  # of the result backend
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    """A server of these tests' own: nobody else's commands are counted."""
+    server = start_server()
+    yield server
+    server.stop()
+
 
 #: What the heartbeat of a process that holds jobs says at times.
 HEART = {"client|list", "client|id", "client", "hgetall", "set", "pexpire", "bzpopmin"}

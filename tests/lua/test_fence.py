@@ -22,7 +22,7 @@ from phonon_kombu.phonon.fields import (
     WindowedList,
 )
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import AggregateKeys, ChordKeys, ExchangeKeys, NodeKeys
+from phonon_kombu.store.keys import AggregateKeys, ChordKeys, ExchangeKeys, NodeKeys, ReferenceKeys
 from phonon_kombu.store.scripts import Prepared
 from phonon_kombu.thoonk.states import GRID, STATES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
@@ -159,12 +159,26 @@ def task_results(m: Machine) -> None:
         for state, stored in (("STARTED", 1), ("SUCCESS", 1), ("FAILURE", 0)):
             value = f'{{"status": "{state}"}}'
             assert m.run("result/store", value, 60, head, success, "", result=b"r") == stored
-        assert m.run("result/store", "x", "", "", "", "", result=b"r").startswith(success)
+        assert m.run("result/store", "x", "", "", "", "", result=b"r")[0].startswith(success)
         keys = [b"r", b"none"]
         m._allow(keys)
         survey = Prepared(scripts.load("result/survey"), keys)
         assert m.fenced is not None
         assert m.fenced.run(survey, (success.encode(),)) == [1, 0]
+
+
+def references(m: Machine) -> None:
+    """reference/*: held, stalled, given back; the last one out."""
+    m.keys = ReferenceKeys("x")  # type: ignore[assignment]
+    with m.fence():
+        assert [m.run("reference/hold", holder, "n") for holder in "abcd"] == [1, 2, 3, 4]
+        assert m.run("reference/finish", "a", "n", "t", HOUR_MS) == 0
+        assert m.run("reference/cancel", "b", "n", "t", HOUR_MS) == 0
+        assert [m.run("reference/stall", "c", "n", "why") for _ in range(2)] == ["c", "c"]
+        assert m.run("reference/retry", "c", "n") == "c"
+        assert m.run("reference/recover", "n", 0, "t", HOUR_MS) == ["0", 2, 1]
+        assert m.run("reference/lease", "t", HOUR_MS) == 0
+        assert [m.run("reference/close", who) for who in "ut"] == [0, 1]
 
 
 def chords(m: Machine) -> None:
@@ -294,7 +308,7 @@ def records(m: Machine) -> None:
 
 
 PATHS: list[Callable[[Machine], None]] = [
-    task_results, chords, aggregating, probe,
+    task_results, references, chords, aggregating, probe,
     lifetime, simple_queue, exchange, feeds, nodes, results, lost, slices, rules, folding,
     records,
 ]  # fmt: skip

@@ -86,6 +86,9 @@ def consume(url: str, name: str, records: int, die: str = "") -> None:
         Bus.mine = f"bus.{name}".encode()
         Bus.die_in_completion = die == "completion"
         registry = Registry(connections=made)
+        Bus.link.command(b"INCR", b"ready")
+        while not Bus.link.command(b"EXISTS", b"go"):
+            time.sleep(0.005)
         while not Bus.link.command(b"EXISTS", b"stop"):
             message = Bus.next()
             if message is None:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.servers import RedisServer, wait_for
+from tests.servers import wait_for
 
 RECORDS = 3
 MESSAGES = 600
@@ -40,6 +40,11 @@ class Consumers:
     def start(self, name: str, die: str = "") -> None:
         words = ["-m", "tests.models.peers", self.url, name, str(RECORDS), *([die] if die else [])]
         self.running[name] = subprocess.Popen([sys.executable, *words])
+
+    def go(self) -> None:
+        """Let those begin that have been started, all at once."""
+        wait_for(lambda: int(self.client.get("ready") or 0) == len(self.running), 60)
+        self.client.set("go", 1)
 
     def kill(self, name: str) -> None:
         process = self.running[name]
@@ -101,6 +106,7 @@ def check(consumers: Consumers, exact: bool = False) -> Counter[int]:
 def test_all_live(consumers: Consumers) -> None:
     for name in "abc":
         consumers.start(name)
+    consumers.go()
     wait_for(consumers.finished, 60)
     assert check(consumers, exact=True) == Counter(range(RECORDS)), "each record was completed once"
     assert set().union(*(record["who"] for record in consumers.database())) == set("abc")
@@ -108,14 +114,16 @@ def test_all_live(consumers: Consumers) -> None:
 
 
 def in_the_middle(consumers: Consumers) -> bool:
-    """Whether some have been folded, and some have not been taken."""
-    return 0 < int(consumers.client.llen("bus")) < MESSAGES - 100
+    """Whether all hold records, some messages have been folded, and some have not been taken."""
+    living = consumers.client.zcard("node.beats:{nodes}") == len(consumers.running)
+    return living and 0 < int(consumers.client.llen("bus")) < MESSAGES - 100
 
 
 @pytest.mark.parametrize("victims", ["a", "ab"])
 def test_some_are_killed_in_between(consumers: Consumers, victims: str) -> None:
     for name in "abc":
         consumers.start(name)
+    consumers.go()
     wait_for(lambda: in_the_middle(consumers), 60, 0.001)
     for name in victims:
         consumers.kill(name)
@@ -128,6 +136,7 @@ def test_all_are_killed(consumers: Consumers) -> None:
     """What they had folded is found by the next one that comes."""
     for name in "ab":
         consumers.start(name)
+    consumers.go()
     wait_for(lambda: in_the_middle(consumers), 60, 0.001)
     for name in "ab":
         consumers.kill(name)
@@ -141,6 +150,7 @@ def test_all_are_killed(consumers: Consumers) -> None:
 def test_killed_within_on_complete(consumers: Consumers) -> None:
     """Others complete the record; the message that was not finished counts once."""
     consumers.start("a", "completion")
+    consumers.go()
     consumers.died("a")
     assert consumers.database() == []
     for name in "bc":
@@ -154,6 +164,7 @@ def test_killed_with_nothing_left_on_the_bus(consumers: Consumers) -> None:
     """The dead one's records are completed though no message brings them up again."""
     consumers.client.delete("bus")
     consumers.start("idle")
+    consumers.go()
     consumers.client.rpush("bus", 3, 3)
     wait_for(lambda: list(consumers.client.scan_iter("model.holders*")), 60)
     consumers.stop()
@@ -194,18 +205,20 @@ registry.register(Session(id=1, n=3))
     assert not list(redis_client.scan_iter("model.row*"))
 
 
-def test_frozen_and_taken_for_dead(consumers: Consumers, redis_server: RedisServer) -> None:
+def test_frozen_and_taken_for_dead(consumers: Consumers) -> None:
     """It goes on with what it has in memory when it wakes."""
     for name in "ab":
         consumers.start(name)
+    consumers.go()
     wait_for(lambda: in_the_middle(consumers), 60, 0.001)
     frozen = consumers.running["a"]
     os.kill(frozen.pid, signal.SIGSTOP)
-    # The server is told to drop it, as it would a process that is gone.
-    for client in consumers.client.client_list():
-        if client["cmd"] in ("bzpopmin", "evalsha", "zrange", "client|list"):
-            consumers.client.client_kill_filter(_id=client["id"], skipme=True)
-    wait_for(lambda: consumers.client.zcard("node.beats:{nodes}") == 1, 60)
+    # The server drops the connection that shows that it lives, as if its machine were cut off.
+    about = consumers.client.hgetall("node.about:{nodes}")
+    node = next(node for node, text in about.items() if json.loads(text)["pid"] == frozen.pid)
+    presence = consumers.client.hget("node.presence:{nodes}", node)
+    consumers.client.client_kill_filter(_id=presence.decode().partition(":")[2])
+    wait_for(lambda: consumers.client.zscore("node.beats:{nodes}", node) is None, 60)
     os.kill(frozen.pid, signal.SIGCONT)
     wait_for(consumers.finished, 60)
     check(consumers)
