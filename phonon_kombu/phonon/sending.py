@@ -91,7 +91,8 @@ class Sender:
 
     def _stop(self) -> None:
         with self._wake:
-            self._stopped = True
+            # Unless something was registered meanwhile.
+            self._stopped = not self._entries
             self._wake.notify_all()
 
     def _run(self) -> None:
@@ -114,8 +115,11 @@ class Sender:
                 if monotonic() >= self._orphans_at:
                     self._orphans_at = monotonic() + ORPHAN_SECONDS
                     self._adopt()
-            except PASSING_ERRORS as error:
-                logger.warning("The registry tries again: %r", error)
+            except Exception as error:
+                # Whatever it is: a registry without its thread would keep everything in memory.
+                known = isinstance(error, PASSING_ERRORS)
+                logger.warning("The registry tries again: %r", error, exc_info=not known)
+                self._postpone(due, RETRY_SECONDS)
                 sleep(RETRY_SECONDS)
 
     def _take_due(self) -> list[Entry]:
@@ -233,8 +237,9 @@ class Sender:
     def _postpone(self, group: list[Entry], seconds: float) -> None:
         with self._wake:
             for entry in group:
-                entry.wait_until = monotonic() + seconds
-                self._schedule(entry)
+                if self._entries.get(entry.name) is entry:
+                    entry.wait_until = monotonic() + seconds
+                    self._schedule(entry)
 
     def _call(
         self, record: Model, registrations: list[Registration], error: Exception | None = None

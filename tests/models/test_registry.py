@@ -401,6 +401,35 @@ def test_redis_away_for_a_time(redis_server: RedisServer, url: str) -> None:
     assert [found["n"] for found in completed()] == [11]
 
 
+def test_the_thread_outlives_every_error(make: Any, made: Connections) -> None:
+    class Quick(Noting):
+        FLUSH_SECONDS = 0.05
+
+    one = make()
+    failed = []
+
+    def fail() -> None:
+        if not failed:
+            failed.append(True)
+            raise RuntimeError("nobody has thought of this")
+
+    one._adopt = fail
+    one.register(Quick(id=1, n=1))
+    wait_for(lambda: failed and Quick.read(1, made).n == 1)
+
+
+def test_used_again_after_its_end(make: Any, made: Connections) -> None:
+    class Quick(Noting):
+        FLUSH_SECONDS = 0.05
+
+    one = make()
+    for n in range(1, 4):
+        one.register(Quick(id=n, n=1))
+        wait_for(lambda n=n: Quick.read(n, made).n == 1)  # type: ignore[misc]
+        one.close()
+    assert len(completed(Quick)) == 3
+
+
 def test_a_forked_child_has_nothing_of_its_parent(make: Any, made: Connections) -> None:
     one = make()
     one.register(Noting(id=1, n=1))
