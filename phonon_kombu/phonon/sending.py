@@ -174,6 +174,8 @@ class Sender:
                 for (entry, sent), reply in zip(todo, replies, strict=True):
                     if isinstance(reply, Exception):
                         again |= self._refused(entry, sent, reply)
+                    elif isinstance(reply, list):
+                        again |= self._repeated(entry, sent, reply)
                     else:
                         self._accepted(entry, sent, reply)
             finally:
@@ -202,19 +204,31 @@ class Sender:
         records = entry.records
         with self._wake:
             entry.sent, entry.wait_until = None, 0.0
+            entry.fresh = entry.fresh or sent.delta.fresh
+            del entry.acknowledged[: len(sent.delta.acknowledged)]
             left = sent.leaving and entry.empty
             if left:
                 del self._entries[entry.name]
             entry.leaving = entry.leaving and not sent.leaving
         closing = sent.leaving and bool(last)
+        told = sent.registrations if closing else sent.everybody
+        self._call(sent.record, told, acknowledged=entry.acknowledged)
         if closing:
             self._completions.begin(entry, sent)
         elif left:
             records.forget([entry.keys])
-        self._call(sent.record, sent.registrations if closing else sent.everybody)
         if sent.leaving and not left:
             # Something was registered while the record was being left.
             records.hold(entry.keys)
+
+    def _repeated(self, entry: Entry, sent: Sent, known: list[bytes]) -> bool:
+        """Messages whose values somebody has folded, and then died before he acknowledged them:
+        acknowledge them, and send the rest."""
+        with self._wake:
+            told = entry.without(known)
+        self._call(sent.record, told, acknowledged=entry.acknowledged)
+        self._postpone([entry], 0.0)
+        return True
 
     def _refused(self, entry: Entry, sent: Sent, error: Exception) -> bool:
         if isinstance(error, Closing):
@@ -242,7 +256,11 @@ class Sender:
                     self._schedule(entry)
 
     def _call(
-        self, record: Model, registrations: list[Registration], error: Exception | None = None
+        self,
+        record: Model,
+        registrations: list[Registration],
+        error: Exception | None = None,
+        acknowledged: list[bytes] | None = None,
     ) -> None:
-        for loop, calls in calls_of(record, registrations, error).items():
+        for loop, calls in calls_of(record, registrations, error, acknowledged).items():
             self._callbacks.call(loop, calls)
