@@ -128,7 +128,7 @@ class Catalog:
         if hasattr(kind, "ORDERS"):
             settings["order"] = kind.ORDERS[bool(given.get("interop"))]
         _, reply = yield Send(
-            (b"SADD", feeds_key(self.prefix), wire_name(name, self.hash_tags)),
+            (b"SADD", feeds_key(self.prefix), name.encode("utf-8", "surrogateescape")),
             self._announced(
                 "create", name, b"1" if exclusive else b"", kind.TYPE.encode(), fields=settings
             ),
@@ -174,7 +174,7 @@ class Catalog:
         """
         wire = wire_name(checked(name), self.hash_tags)
         gone = self._announced("delete", name)
-        # Also as the transport writes it.
+        # Also as a peer has written it.
         unlisted = (b"SREM", feeds_key(self.prefix), wire, name.encode("utf-8", "surrogateescape"))
         self.forget(name)
         yield from once(gone, FeedNotFound)
@@ -225,7 +225,7 @@ class Catalog:
         return bool(reply)
 
     def _get_feeds(self) -> Steps[set[str]]:
-        """The names of all feeds."""
+        """The names of all feeds, also of those that peers have made."""
         found: set[str] = set()
         cursor = b"0"
         while True:

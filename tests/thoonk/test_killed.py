@@ -87,7 +87,7 @@ def test_publishers(thoonk: Thoonk, url: str, redis_client: redis.Redis) -> None
             publisher.wait()
         while True:
             try:
-                notice = notices.get(timeout=0.5)
+                notice = notices.get(timeout=2)
             except Empty:
                 break
             assert notice.kind != "gap" and notice.id is not None
@@ -131,7 +131,7 @@ def test_takers_of_a_queue(thoonk: Thoonk, url: str) -> None:
             taker.wait()
             killed += 1
         wait_for(lambda: queue.size() == 0, 60)
-        time.sleep(0.5)  # the last one notes what it has taken
+        wait_for(lambda: done.size() >= count - killed, 60)
     noted = Counter(done.get(timeout=0) for _ in range(done.size()))
     assert max(noted.values()) == 1
     assert count - killed <= len(noted) <= count
