@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
+from ..errors import ScriptRefused
 from ..store.client import Link
 from ..store.keys import NodeKeys, QueueKeys
 from ..store.scripts import load
@@ -86,7 +87,11 @@ def finish_recovery(
         count, since_then = _recover(link, keys_of(queue), args, ())
         given += count
         later += since_then
-    abandon(link, node, keys.prefix)
+    try:
+        abandon(link, node, keys.prefix)
+    except ScriptRefused as error:
+        # Our user may not touch records of models: those who may look after them.
+        logger.debug("recovering %s: %s", node, error)
     again = b"%d" % (again_seconds * 1000) if later else b""
     link.run(load("node/part").prepare(keys, held=held), (node.encode(), dead_ms, again))
     return given

@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ..errors import ConfigurationError, FeedNotFound
-from ..store.checks import rights_question, rights_suffice, server_checks, server_is_served
+from ..store.checks import (
+    THOONK_ROOMS,
+    rights_question,
+    rights_suffice,
+    server_checks,
+    server_is_served,
+)
 from ..store.keys import channel, feed_keys, feed_name, feeds_key, layout_key, wire_name
 from ..store.scripts import load
 from .base import Base, text
@@ -107,7 +113,10 @@ class Catalog:
     ) -> Steps[list[Any]]:
         """Whether it is new; its type, order and serializer."""
         if not self._checked:
-            questions = (*server_checks(layout_key(self.prefix)), rights_question(self.prefix))
+            questions = (
+                *server_checks(layout_key(self.prefix)),
+                rights_question(self.prefix, THOONK_ROOMS),
+            )
             *replies, rights = yield Send(*questions, refusals=True)
             server_is_served(replies, layout_key(self.prefix))
             rights_suffice(rights)
@@ -119,7 +128,7 @@ class Catalog:
         if hasattr(kind, "ORDERS"):
             settings["order"] = kind.ORDERS[bool(given.get("interop"))]
         _, reply = yield Send(
-            (b"SADD", feeds_key(self.prefix), wire_name(name, self.hash_tags)),
+            (b"SADD", feeds_key(self.prefix), name.encode("utf-8", "surrogateescape")),
             self._announced(
                 "create", name, b"1" if exclusive else b"", kind.TYPE.encode(), fields=settings
             ),
@@ -165,7 +174,7 @@ class Catalog:
         """
         wire = wire_name(checked(name), self.hash_tags)
         gone = self._announced("delete", name)
-        # Also as the transport writes it.
+        # Also as a peer has written it.
         unlisted = (b"SREM", feeds_key(self.prefix), wire, name.encode("utf-8", "surrogateescape"))
         self.forget(name)
         yield from once(gone, FeedNotFound)
@@ -216,7 +225,7 @@ class Catalog:
         return bool(reply)
 
     def _get_feeds(self) -> Steps[set[str]]:
-        """The names of all feeds."""
+        """The names of all feeds, also of those that peers have made."""
         found: set[str] = set()
         cursor = b"0"
         while True:

@@ -125,4 +125,6 @@ class Listener:
         if self._epoch != fork_epoch():
             self._epoch = fork_epoch()
             self._lock = threading.Lock()
+            if self._subscription is not None:
+                self._subscription.after_fork()
             self._subscription = self._thread = None

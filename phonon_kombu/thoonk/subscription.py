@@ -170,6 +170,14 @@ class Subscription(Listening):
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
 
+    def after_fork(self) -> None:
+        """In a forked child: close our copy of the parent's socket, and say nothing."""
+        self._closed = True
+        self._lock = threading.RLock()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
     def __enter__(self) -> Subscription:
         return self
 

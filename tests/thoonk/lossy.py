@@ -25,7 +25,7 @@ class LossyLine:
         self.lost = 0
         #: How many writes of clients came through.
         self.requests = 0
-        #: How many of them were waits.
+        #: How many of them were waits for work.
         self.waits = 0
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         threading.Thread(target=self._accept, daemon=True).start()

@@ -28,7 +28,7 @@ PAGE = Path(__file__).parents[2] / "docs/reference/thoonk-feeds.md"
 INTERNAL = {
     "TYPE", "HIGH", "DEFAULT_SERIALIZER", "ORDERS", "address", "codec_of", "connect", "forget",
     "join", "leave", "listening_pool", "make_lock", "release", "server_identity", "subscribe",
-    "wait", "wait_confirmed", "change",
+    "wait", "wait_confirmed", "change", "after_fork",
 }  # fmt: skip
 
 #: Class -> what it is for, and the methods that another page describes.

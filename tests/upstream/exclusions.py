@@ -29,8 +29,8 @@ LOOKUP = (
     "queue that it came from. Shown by tests/kombu/test_exchanges.py"
 )
 IN_POLL = (
-    "reads `_in_poll` and moves the clock for `_brpop_sent_at`, which belong to BRPOP; ours waits "
-    "in `channel.waiter`, whose poller looks for an overdue reply itself"
+    "moves the clock for `_brpop_sent_at`, which belongs to BRPOP; ours looks for an overdue reply "
+    "by `channel.waiter`. Shown by tests/kombu/test_silence.py"
 )
 PENDING = (
     "holds back the reply of a BRPOP by its socket; ours has no message in a reply that waits, it "
