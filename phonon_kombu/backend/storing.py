@@ -116,7 +116,7 @@ class Storing(RedisBackend):
 
         Both empty where a state cannot be told by the first bytes.
         """
-        if self.compression:
+        if getattr(self, "compression", None):  # not in Celery 5.6
             return b"", b""
         one, other = (
             encoded(self.encode({"status": state, "result": None}))

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import connections, field, fields, lock, model, registry
+    from . import connections, field, fields, lock, model, reference, registry
 
 __all__ = ["connections", "field", "fields", "lock", "model", "reference", "registry"]
 

@@ -58,20 +58,26 @@ def server_is_served(replies: Sequence[Any], layout_key: bytes) -> None:
         )
 
 
-def check_rights(link: Link, prefix: str = "") -> None:
-    """See that the user may call in scripts what our scripts call.
+#: The rooms of scripts that the transport uses, and Thoonk beside them.
+TRANSPORT_ROOMS = ("exchange", "job", "lock", "node")
+THOONK_ROOMS = (*TRANSPORT_ROOMS, "feed", "queue", "sorted_feed")
+
+
+def check_rights(link: Link, prefix: str = "", rooms: Sequence[str] = TRANSPORT_ROOMS) -> None:
+    """See that the user may call in scripts what the scripts of these `rooms` call.
 
     A script that is refused half way leaves its work half done: a job in no state.
 
     Raises :exc:`~phonon_kombu.errors.ScriptRefused`.
     """
-    rights_suffice(link.send((rights_question(prefix),), repeat=True, raise_first=False)[0])
+    question = rights_question(prefix, rooms)
+    rights_suffice(link.send((question,), repeat=True, raise_first=False)[0])
 
 
-def rights_question(prefix: str = "") -> tuple[Prepared, list[bytes]]:
+def rights_question(prefix: str, rooms: Sequence[str]) -> tuple[Prepared, list[bytes]]:
     """The call that tells what :func:`rights_suffice` wants to know."""
     probe = load("node/probe").prepare(NodeKeys(prefix))
-    return probe, [command.encode() for command in commands()]
+    return probe, [command.encode() for command in commands(*rooms)]
 
 
 def rights_suffice(reply: Any) -> None:
@@ -85,7 +91,7 @@ def rights_suffice(reply: Any) -> None:
     if reply:
         raise errors.ScriptRefused(
             "the server's ACL forbids this user commands that scripts need: "
-            f"{', '.join(map(_text, reply))} (see the ACL page)"
+            f"{', '.join(map(_text, reply))} (docs/howto/acl.md has the rules)"
         )
 
 

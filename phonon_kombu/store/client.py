@@ -82,7 +82,8 @@ def translate(error: redis_errors.ResponseError) -> Exception:
         or any(w in text for w in FORBIDDEN)
     ):
         return errors.ScriptRefused(
-            f"the server's ACL forbids this user a command or key: {text} (see the ACL page)"
+            f"the server's ACL forbids this user a command or key: {text} "
+            "(docs/howto/acl.md has the rules)"
         )
     if "DB index is out of range" in text:
         return errors.ConfigurationError("the server has no database of the number in the URL")

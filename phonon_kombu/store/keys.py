@@ -258,6 +258,7 @@ class RecordKeys:
         collections: the keys of the fields that have one: LIST, SET, ZSET, HyperLogLog.
         holders: SET of the owners that hold the record.
         senders: HASH owner -> number of its last fold.
+        seen: SET of the messages whose values are folded and that may come again.
 
     Arguments:
         name: of the record, any text; all its keys share a slot.
@@ -266,7 +267,17 @@ class RecordKeys:
         tag: what the slot is chosen by; by default the name.
     """
 
-    __slots__ = ("name", "row", "collections", "all", "holders", "senders", "_head", "_tail")
+    __slots__ = (
+        "name",
+        "row",
+        "collections",
+        "all",
+        "holders",
+        "senders",
+        "seen",
+        "_head",
+        "_tail",
+    )
 
     def __init__(
         self,
@@ -283,6 +294,7 @@ class RecordKeys:
         self.row = self._key("row")
         self.holders = self._key("holders")
         self.senders = self._key("senders")
+        self.seen = self._key("seen")
         self.collections = tuple(self._key(f"{kind}.{field}") for kind, field in fields)
         self.all = (self.row, *self.collections)
 

@@ -183,16 +183,14 @@ def load(name: str) -> Script:
 
 
 @cache
-def commands() -> tuple[str, ...]:
-    """All commands of Redis that any of the scripts calls, sorted."""
-    rooms = (room for room in files(__package__).joinpath("lua").iterdir() if room.is_dir())
-    texts = (
-        file.read_text("utf-8")
-        for room in rooms
-        for file in room.iterdir()
-        if file.name.endswith(".lua")
+def commands(*rooms: str) -> tuple[str, ...]:
+    """All commands of Redis that the scripts of these rooms (default: of all) call, sorted."""
+    called = (
+        call
+        for name in names()
+        if not rooms or name.partition("/")[0] in rooms
+        for call in _CALL.findall(load(name).source.decode())
     )
-    called = (call for text in texts for call in _CALL.findall(text))
     return tuple(sorted({word for call in called for word in _QUOTED.findall(call)}))
 
 

@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ..errors import ConfigurationError, FeedNotFound
-from ..store.checks import rights_question, rights_suffice, server_checks, server_is_served
+from ..store.checks import (
+    THOONK_ROOMS,
+    rights_question,
+    rights_suffice,
+    server_checks,
+    server_is_served,
+)
 from ..store.keys import channel, feed_keys, feed_name, feeds_key, layout_key, wire_name
 from ..store.scripts import load
 from .base import Base, text
@@ -107,7 +113,10 @@ class Catalog:
     ) -> Steps[list[Any]]:
         """Whether it is new; its type, order and serializer."""
         if not self._checked:
-            questions = (*server_checks(layout_key(self.prefix)), rights_question(self.prefix))
+            questions = (
+                *server_checks(layout_key(self.prefix)),
+                rights_question(self.prefix, THOONK_ROOMS),
+            )
             *replies, rights = yield Send(*questions, refusals=True)
             server_is_served(replies, layout_key(self.prefix))
             rights_suffice(rights)

@@ -190,10 +190,18 @@ class SentinelConnections(Connections, stock.SentinelChannel):
             raise errors.ConfigurationError(
                 "phonon+sentinel:// needs the transport option 'master_name'"
             )
+        to_sentinels = getattr(self, "sentinel_kwargs", None)
+        if to_sentinels is None:
+            # As redis-py does it, but for the one that its older clients do not take.
+            to_sentinels = {
+                name: value
+                for name, value in params.items()
+                if name.startswith("socket_") and name != "socket_read_size"
+            }
         manager: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
             self._sentinels(),
             min_other_sentinels=getattr(self, "min_other_sentinels", 0),
-            sentinel_kwargs=getattr(self, "sentinel_kwargs", None),
+            sentinel_kwargs=to_sentinels,
             **params,
         )
         if asynchronous:

@@ -279,10 +279,7 @@ class Jobs(Connections):
             logger.debug("closing a channel: %r", error)
         # Also what another thread is trying to say at this moment: twice does no harm.
         owed = [*self._sending, *self.outbox.take()]
-        if self.heart is not None and not (owed or self.claims_lost):
-            held = orphans.pending(self.server_identity)
-            heart.leave(self.server_identity, self.heart, goodbye=not held)
-            self.heart = None
+        beating, self.heart = self.heart, None
         if (owed or self.claims_lost) and self.waiter.claimed_queues:
             orphans.note(
                 self.server_identity,
@@ -292,8 +289,12 @@ class Jobs(Connections):
                     owed,
                     self.global_keyprefix,
                     self.hash_tags,
+                    beating,
                 ),
             )
+        elif beating is not None:
+            held = orphans.pending(self.server_identity)
+            heart.leave(self.server_identity, beating, goodbye=not held)
 
     def in_use(self, queue: str) -> list[Any]:
         """Calls that note the use of a queue that lives only while it is used."""

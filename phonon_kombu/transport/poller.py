@@ -11,7 +11,7 @@ from kombu.transport import redis as stock
 from kombu.utils.eventio import poll
 
 from ..store.client import CONNECTION_ERRORS
-from .waiter import CREDIT_SECONDS
+from .pacing import CREDIT_SECONDS
 
 logger = logging.getLogger("phonon_kombu.transport")
 

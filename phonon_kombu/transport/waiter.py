@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from itertools import zip_longest
 from time import monotonic
@@ -26,30 +25,22 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 from ..store.scripts import Prepared, load
-from .conversation import Conversation, Entry, Handler
+from .conversation import Entry, Handler
 from .outbox import keeper
+from .pacing import LARGEST_CLAIM, Pacing
 from .returns import NEVER
 
 logger = logging.getLogger("phonon_kombu.transport")
-
-#: Jobs claimed at once by a consumer without a prefetch limit.
-LARGEST_CLAIM = 100
 
 #: Prefetch count from which the next claim is sent while the last one is worked on. With fewer, the
 #: claims that are half as large cost more than the wait that they save.
 AHEAD_FROM = 32
 
-#: Seconds that a busy consumer waits for more credit before it claims a few jobs only.
-LINGER_SECONDS = 0.005
-
-#: How often to see, while a consumer has no credit, whether it has some again, seconds.
-CREDIT_SECONDS = 0.05
-
 #: Seconds for which messages are handed over before the event loop gets a turn.
 DELIVERY_SLICE_SECONDS = 0.02
 
 
-class Waiter(Conversation):
+class Waiter(Pacing):
     """Waits, claims and hands over for one channel.
 
     Arguments:
@@ -60,8 +51,6 @@ class Waiter(Conversation):
     def __init__(self, channel: Any, polling_interval_seconds: float) -> None:
         super().__init__(channel)
         self.polling_interval_seconds = polling_interval_seconds
-        #: Claimed and not yet handed over.
-        self.buffer: deque[Entry] = deque()
         #: Queues that may have jobs.
         self.hot: dict[str, None] = {}
         #: Queues of which jobs were ever claimed.
@@ -74,8 +63,7 @@ class Waiter(Conversation):
         self._due_at: float | None = None
         self._announced: float | None = None
         self._due_queues: set[str] = set()
-        self._looked_at = self._claimed_at = 0.0
-        self._lingering = self._asking = False
+        self._looked_at = 0.0
         self._wake: str | None = None
 
     # What the poller and the channel ask ---------------------------------------------------
@@ -129,62 +117,6 @@ class Waiter(Conversation):
             self._wait(queues, now)
         elif not may_linger or self._ripe(credit, now):
             self._claim(queues, credit, now, not may_linger)
-
-    def credit(self) -> int:
-        """How many jobs may be claimed now."""
-        qos = self.channel.qos
-        if "can_consume" in qos.__dict__:
-            # Somebody (worker_disable_prefetch) decides message by message.
-            return 1 if not self.buffer else 0
-        most = LARGEST_CLAIM - len(self.buffer)
-        count = qos.prefetch_count
-        if not count:
-            return most
-        return int(min(most, count - len(qos._delivered) - len(self.buffer)))
-
-    def _ripe(self, credit: int, now: float) -> bool:
-        qos = self.channel.qos
-        count = qos.prefetch_count
-        return (
-            not count
-            or "can_consume" in qos.__dict__
-            or credit * 2 >= count
-            or credit == count
-            or now - self._claimed_at >= LINGER_SECONDS
-        )
-
-    def limit_linger(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
-        """See that the event loop comes by when the moment has passed.
-
-        To be called while the loop handles its events: a timer that is added in a tick does not
-        shorten the sleep that follows.
-        """
-        if not self._lingering:
-            self._lingering = True
-            call_later(LINGER_SECONDS, partial(self._stop_lingering, call_later))
-
-    def _stop_lingering(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
-        self._lingering = False
-        left = LINGER_SECONDS - (monotonic() - self._claimed_at)
-        if left > 0:
-            # Set before the last claim, whose moment has not passed: nobody else would come by.
-            self._lingering = True
-            call_later(left, partial(self._stop_lingering, call_later))
-
-    def await_credit(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
-        """Let the event loop come by at times while somebody else decides whether there is credit
-        (worker_disable_prefetch): nobody says when that changes, and the loop may sleep for long.
-
-        To be called while the loop handles its events.
-        """
-        if not self._asking and "can_consume" in self.channel.qos.__dict__:
-            self._asking = True
-            call_later(CREDIT_SECONDS, partial(self._ask_again, call_later))
-
-    def _ask_again(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
-        self._asking = False
-        if not self._outstanding and self.channel.active_queues:
-            self.await_credit(call_later)
 
     # Handing over --------------------------------------------------------------------------
 

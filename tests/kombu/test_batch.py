@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kombu import Connection, Exchange, Queue
 
-from phonon_kombu.transport.publish import BatchPublishError
+from phonon_kombu.transport.batch import BatchPublishError
 from tests.kombu.exam import Broker, Inbox, PumpFactory, tune_in
 from tests.servers import wait_for
 from tests.thoonk.lossy import LossyLine

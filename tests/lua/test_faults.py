@@ -11,7 +11,7 @@ import pytest
 
 from phonon_kombu.errors import Exists, NotClaimed, OutOfMemory, ScriptKilled, ScriptRefused
 from phonon_kombu.store import scripts
-from phonon_kombu.store.checks import check_rights
+from phonon_kombu.store.checks import TRANSPORT_ROOMS, check_rights
 from phonon_kombu.store.client import Link
 from tests.lua.cases import bystanders
 from tests.lua.machine import HOUR_MS, Machine, connect
@@ -243,7 +243,7 @@ def test_what_an_acl_forbids_has_a_named_error(lone: Machine, rules: tuple[str, 
 
 
 @pytest.mark.needs("acl")
-@pytest.mark.parametrize("command", scripts.commands())
+@pytest.mark.parametrize("command", scripts.commands(*TRANSPORT_ROOMS))
 def test_a_command_that_scripts_need_is_asked_for_before(lone: Machine, command: str) -> None:
     """By name, whatever it is; on a server that has jobs, nothing is touched."""
     lone.put("x")
@@ -261,8 +261,8 @@ def test_a_command_that_scripts_need_is_asked_for_before(lone: Machine, command:
 
 @pytest.mark.needs("acl")
 def test_a_user_with_the_rights_that_are_documented_may_do_all(lone: Machine) -> None:
-    page = Path(__file__).parents[2] / "docs/howto/switch-from-redis.md"
-    _, _, rules = page.read_text().partition("ACL SETUSER shop on >password ")
+    page = Path(__file__).parents[2] / "docs/howto/acl.md"
+    _, _, rules = page.read_text().partition("ACL SETUSER shop on >secret ")
     link = limited(lone, *rules.partition("```")[0].split())
     check_rights(link)
     lone.client.config_set("maxmemory", "1")

@@ -55,7 +55,7 @@ class Message:
     """A message of a bus that delivers again what was not finished when its consumer died."""
 
     def __init__(self, number: bytes) -> None:
-        self.number = number
+        self.number = self.id = number
 
     def finish(self) -> None:
         """It need not come again."""
