@@ -296,6 +296,9 @@ def _options(
 ) -> dict[str, Any]:
     """What a feed's object is made with: what is given, held against what the feed is."""
     wanted = given.get("serializer")
+    if not serializer and kind.DEFAULT_SERIALIZER:
+        # A client of Thoonk's contract has made it, and does not say. Thoonk.py pickles.
+        serializer = wanted or kind.DEFAULT_SERIALIZER
     if wanted is not None and wanted != (serializer or None):
         raise ConfigurationError(f"{name!r} has the serializer {serializer!r}, not {wanted!r}")
     if serializer in INSECURE and wanted is None:
