@@ -199,6 +199,7 @@ def cprofile_spec(context: Context) -> Figures:
 
 def all_measurements() -> dict[str, Callable[[Context], Figures]]:
     """Every measurement by its name, in the order in which they run."""
+    from benchmarks import chords
     from benchmarks.idle import idle
     from benchmarks.worker import tasks
 
@@ -217,6 +218,15 @@ def all_measurements() -> dict[str, Callable[[Context], Figures]]:
     for loop in ("drain", "hub"):
         found[f"latency-{loop}"] = _with(latency, loop=loop)
     found["idle"] = idle
+    for size in (1000, 5000):
+        found[f"chord-{size}"] = _with(chords.chord, size=size)
+    found["chords-200"] = _with(chords.chord, size=5, count=200)
+    for task in ("blob", "blob_size"):
+        found[f"chord-memory-{task}"] = _with(chords.chord, size=1000, task=task, memory=True)
+    found["apply_with_results"] = chords.apply_with_results
+    found["get_latency"] = chords.get_latency
+    for pool in ("solo", "prefork"):
+        found[f"results-{pool}"] = _with(chords.tasks_with_results, pool=pool)
     return found
 
 

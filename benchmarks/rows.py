@@ -36,7 +36,7 @@ class Row:
     target: Target | None = None
 
 
-GROUPS = ("consume", "publish", "tasks", "cpu", "memory", "latency", "idle", "trips")
+GROUPS = ("consume", "publish", "tasks", "cpu", "memory", "latency", "idle", "trips", "chords")
 _LOOPS = {"drain": "drain_events", "hub": "event loop"}
 _POOLS = {"solo": "solo", "threads": "threads -c 8", "prefork": "prefork -c 2"}
 
@@ -162,6 +162,41 @@ def _trips() -> list[Row]:
     ]
 
 
+def _chords() -> list[Row]:
+    rows = []
+    for size, body, get in ((1000, 0.65, 0.4), (5000, 0.6, 0.25)):
+        source = f"chord-{size}"
+        rows += [
+            _plain("chords", f"chord of {size}: until the body has run", "s", source,
+                   "body_seconds", _at_most(body)),
+            _plain("chords", f"chord of {size}: until get() returns", "s", source,
+                   "seconds", _at_most(get)),
+            _plain("chords", f"chord of {size}: socket reads a part", "", source, "reads", None),
+            _plain("chords", f"chord of {size}: Redis commands a part", "", source, "commands",
+                   None),
+            _plain("chords", f"chord of {size}: Redis CPU a part", "us", source, "redis_cpu_us",
+                   _at_most(0.5)),
+        ]  # fmt: skip
+    rows += [
+        _plain("chords", "200 chords of 5 at once", "s", "chords-200", "seconds", _at_most(0.6)),
+        _plain("chords", "chord of 1000 x 10 KB: Redis peak", "bytes", "chord-memory-blob",
+               "peak_bytes", _at_most(0.5)),
+        _plain("chords", "... aggregated by Sum (stock: plain)", "bytes",
+               "chord-memory-blob_size", "peak_bytes", _at_most(0.01)),
+        _plain("chords", "apply_async with results", "calls/s", "apply_with_results", "rate",
+               _at_least(1.8)),
+        _plain("chords", "get() of a task that is finishing, p50", "us", "get_latency",
+               "finishing", _at_most(1.0)),
+        _plain("chords", "get() of a finished task, p50", "us", "get_latency", "finished",
+               _at_most(1.0)),
+        _plain("chords", "tasks with results, solo", "tasks/s", "results-solo", "rate",
+               _at_least(3.5)),
+        _plain("chords", "tasks with results, prefork -c 2", "tasks/s", "results-prefork", "rate",
+               _at_least(2.2)),
+    ]  # fmt: skip
+    return rows
+
+
 ROWS: tuple[Row, ...] = (
     *_consume(),
     *_publish(),
@@ -172,4 +207,5 @@ ROWS: tuple[Row, ...] = (
     *_latency(),
     *_idle(),
     *_trips(),
+    *_chords(),
 )

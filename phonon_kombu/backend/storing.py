@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,18 +13,26 @@ from celery import states
 from celery.backends.asynchronous import detect_environment
 from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendStoreError
+from kombu.utils.functional import retry_over_time
 from kombu.utils.objects import cached_property
 
+from ..errors import OutOfMemory, ScriptKilled
 from ..store.client import Link
 from ..store.scripts import Prepared, load
 from . import results, urls
 from .consumer import ResultConsumer
+
+logger = logging.getLogger("phonon_kombu.backend")
 
 #: Celery's own timeout of the backend's sockets, where the user has set none.
 USUAL_TIMEOUT_SECONDS = 120.0
 
 #: Keys in one call of a script or command.
 SLICE = 200
+
+
+#: Refusals that may be gone when the same is tried again.
+PASSING = (OutOfMemory, ScriptKilled)
 
 
 class Storing(RedisBackend):
@@ -86,9 +95,18 @@ class Storing(RedisBackend):
             return pool.get_connection("_")
 
     def run(self, prepared: Prepared, *args: Any) -> Any:
-        """Run a script, trying again as the retry policy says while the connection is broken."""
+        """Run a script, trying again as the retry policy says while the server is away, out of
+        memory, or kept busy by somebody's script."""
         packed = [encoded(arg) for arg in args]
-        return self.ensure(self.link.run, (prepared, packed))
+        policy = self.retry_policy
+        return retry_over_time(
+            self.link.run, (*self.connection_errors, *PASSING), (prepared, packed), {},
+            partial(_say_again, policy.get("max_retries")), **policy,
+        )  # fmt: skip
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """What ``result_backend_always_retry`` tries again."""
+        return isinstance(exc, PASSING) or bool(super().exception_safe_to_retry(exc))
 
     # Keeping -------------------------------------------------------------------------------
 
@@ -98,7 +116,7 @@ class Storing(RedisBackend):
 
         Both empty where a state cannot be told by the first bytes.
         """
-        if self.compression:
+        if getattr(self, "compression", None):  # not in Celery 5.6
             return b"", b""
         one, other = (
             encoded(self.encode({"status": state, "result": None}))
@@ -148,9 +166,9 @@ class Storing(RedisBackend):
         expected = b""
         while True:
             reply = self.run(prepared, value, ttl_seconds, *self._result_head, expected)
-            if not isinstance(reply, bytes) or self._succeeded(reply):
+            if not isinstance(reply, list) or self._succeeded(reply[0]):
                 return
-            expected = hashlib.sha1(reply, usedforsecurity=False).hexdigest().encode()
+            expected = hashlib.sha1(reply[0], usedforsecurity=False).hexdigest().encode()
 
     def _succeeded(self, stored: bytes) -> bool:
         return bool(self.decode(stored)["status"] == states.SUCCESS)
@@ -194,6 +212,17 @@ class Storing(RedisBackend):
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Nothing: a client subscribes when somebody waits."""
+
+
+def _say_again(
+    max_retries: int | None, error: Exception, intervals: Iterator[float], retries: int
+) -> float:
+    seconds = next(intervals)
+    limit = "any number" if max_retries is None else max_retries
+    logger.error(
+        "result backend: %r, retry %s of %s in %.2g s", error, retries, limit, float(seconds)
+    )
+    return seconds
 
 
 def encoded(value: Any) -> bytes:

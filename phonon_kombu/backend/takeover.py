@@ -62,7 +62,14 @@ class Watch:
         for group in self._link.command(b"ZRANGE", closing, b"0", b"%d" % (SLICE - 1)):
             if self._ended.is_set():
                 break
-            left = self._backend.take_over(group.decode("utf-8", "surrogateescape"))
+            try:
+                left = self._backend.take_over(group.decode("utf-8", "surrogateescape"))
+            except self._backend.connection_errors:
+                raise
+            except Exception:
+                # Others must not suffer from it; its lease is ours now, and ends.
+                logger.exception("Chord %r could not be taken over", group)
+                continue
             if left >= 0:
                 wait = min(wait, max(left, 10) / 1000)
         return wait

@@ -22,8 +22,9 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from ..errors import PhononError
-from ..store.client import CONNECTION_ERRORS, SILENCE_SECONDS, Link
+from ..store.client import CONNECTION_ERRORS, Link
 from ..store.keys import NodeKeys, QueueKeys
+from ..store.patience import SILENCE_SECONDS
 from ..store.scripts import load, pack_command
 from .recovery import MAX_DELIVERIES, Judge, finish_recovery
 from .upkeep import Upkeep
@@ -95,11 +96,14 @@ class Heart:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._beat_at = 0.0
+        #: Whether there are other nodes, when the thread starts.
+        self._others = True
         self.elected = False
 
     def start(self) -> None:
         """Join, then beat. Raises what the first beat raises."""
-        self._beat(joining=True)
+        nodes, dying = self._beat(joining=True)
+        self._others = nodes > 1 or dying > 0
         self._greet()
         self._thread = threading.Thread(target=self._run, name="phonon-heart", daemon=True)
         self._thread.start()
@@ -150,7 +154,7 @@ class Heart:
     # The thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        others = True
+        others = self._others
         while not self._ended.is_set():
             try:
                 if self._lost():

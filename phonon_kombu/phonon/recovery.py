@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
+from ..errors import ScriptRefused
 from ..store.client import Link
 from ..store.keys import NodeKeys, QueueKeys
 from ..store.scripts import load
@@ -76,7 +77,11 @@ def finish_recovery(
     owner, given = f"{node}.".encode(), 0
     for queue in queues:
         given += recover(link, keys_of(queue), owner, b"cancel", (), max_deliveries, dead_ms)
-    abandon(link, node, keys.prefix)
+    try:
+        abandon(link, node, keys.prefix)
+    except ScriptRefused as error:
+        # Our user may not touch records of models: those who may look after them.
+        logger.debug("recovering %s: %s", node, error)
     link.run(load("node/part").prepare(keys, held=held), (node.encode(), dead_ms))
     return given
 

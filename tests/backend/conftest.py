@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from phonon_kombu.backend import PhononBackend
+from phonon_kombu.backend import PhononBackend, takeover
 from tests.backend.app import add_tasks
 from tests.celery.exam import Exam
 from tests.celery.workers import Worker
@@ -45,6 +45,12 @@ def make_exam(redis_server: RedisServer) -> Iterator[Callable[..., BackendExam]]
     yield make
     for exam in made:
         exam.__exit__(None, None, None)
+
+
+@pytest.fixture
+def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process pretends to be a worker; its watch must not close what the test is about."""
+    monkeypatch.setattr(takeover, "watch", lambda backend: None)
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from tests.backend.conftest import BackendExam
 from tests.backend.test_arrivals import request
 from tests.celery.exam import until
 
+pytestmark = pytest.mark.usefixtures("unwatched")
+
 
 def sig(exam: BackendExam, name: str, *args: Any, **kwargs: Any) -> Any:
     return exam.app.signature(name, args, kwargs)

@@ -12,6 +12,8 @@ from kombu.exceptions import OperationalError
 from phonon_kombu.backend import PhononBackend
 from tests.backend.conftest import BackendExam
 
+pytestmark = pytest.mark.usefixtures("unwatched")
+
 
 def request(group: str, id: str, index: int | None, body: Any) -> Context:
     """The request of a header task."""
@@ -179,6 +181,24 @@ def test_an_index_from_nowhere_takes_no_memory(pretended: Chord) -> None:
     pretended.arrive("a", 1, 2**32 - 1)
     assert pretended.known("arrived") == [b"1"]
     assert not pretended.exam.server.client(1).exists(pretended.backend.chord_keys("g").seen)
+
+
+def test_a_part_that_has_arrived_does_not_fail_any_more(pretended: Chord) -> None:
+    """A pool child that is killed as closer has done its part: its parent must not say it failed.
+
+    The part's own result is not kept here, so it cannot tell.
+    """
+    pretended.backend.set_chord_size("g", 2)
+    part = request("g", "a", 0, pretended.body)
+    part.ignore_result = True
+    pretended.backend.mark_as_done("a", 1, part)
+    pretended.fail("a", 0)
+    assert pretended.backend.get_state("a") == states.PENDING
+    assert pretended.known("arrived", "failed") == [b"1", None]
+    pretended.fail("b", 1)
+    assert pretended.backend.get_state("b") == states.FAILURE
+    pretended.fail("a", 0)  # also when the chord is closed
+    assert pretended.backend.get_state("a") == states.PENDING
 
 
 def test_one_trip_for_result_and_arrival(pretended: Chord) -> None:

@@ -35,7 +35,8 @@ def test_stalled_and_failed_parts_show(exam: BackendExam) -> None:
     with exam.app.connection_for_write() as connection:
         channel = connection.default_channel
         for id in (stuck, other.id):
-            channel.stall("exam", id.encode(), "out of order")
+            stall = load("job/stall").prepare(channel.keys("exam"))
+            channel.link.run(stall, (id.encode(), b"out of order", b""))
         assert chord_progress(result).stalled == [stuck]
         with exam.worker(pool="solo"):
             until(lambda: chord_progress(result).arrived == 2, lambda: "two do not arrive")

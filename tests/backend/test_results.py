@@ -241,3 +241,19 @@ def test_greenlets_wait(exam: BackendExam) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "all came", done.stderr
+
+
+@pytest.mark.timeout(60)
+def test_a_server_out_of_memory_is_asked_again() -> None:
+    """A result is not lost because the server was full for a moment."""
+    with RedisServer("--maxmemory", "1gb", "--maxmemory-policy", "noeviction") as server:
+        exam = BackendExam(server, "phonon", backend_scheme="phonon")
+        backend = exam.app.backend
+        backend.store_result("warm", 1, states.SUCCESS)
+        server.client().config_set("maxmemory", 1)
+        timer = threading.Timer(1.5, server.client().config_set, ("maxmemory", "1gb"))
+        timer.start()
+        backend.store_result("x", 7, states.SUCCESS)
+        timer.join()
+        assert backend.get_result("x") == 7
+        exam.__exit__(None, None, None)

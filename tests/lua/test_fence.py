@@ -27,6 +27,7 @@ from phonon_kombu.store.scripts import Prepared
 from phonon_kombu.thoonk.states import GRID, STATES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, Case, play
+from tests.lua.feeds import run_feed_scripts
 from tests.lua.machine import HOUR_MS, Machine, connect, encoded
 from tests.servers import RedisServer
 
@@ -69,6 +70,11 @@ def exchange(m: Machine) -> None:
         assert m.run("exchange/unbind", "a", "b") == 0
 
 
+def feeds(m: Machine) -> None:
+    """feed/* and sorted_feed/*, all paths."""
+    run_feed_scripts(m, fenced=True)
+
+
 def nodes(m: Machine) -> None:
     """node/* and lock/*: join, beat, be judged, be buried, part."""
     m.keys = NodeKeys()  # type: ignore[assignment]
@@ -92,6 +98,14 @@ def nodes(m: Machine) -> None:
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
         assert [m.run("node/elect", who, HOUR_MS) for who in "aa"] == [0, 0]
         assert 0 < m.run("node/elect", "b", HOUR_MS) <= HOUR_MS
+
+
+def probe(m: Machine) -> None:
+    """node/probe, which leaves nothing."""
+    m.keys = NodeKeys()  # type: ignore[assignment]
+    with m.fence():
+        assert m.run("node/probe", *scripts.commands()) == []
+    assert m.client.keys() == []
 
 
 def results(m: Machine) -> None:
@@ -145,7 +159,7 @@ def task_results(m: Machine) -> None:
         for state, stored in (("STARTED", 1), ("SUCCESS", 1), ("FAILURE", 0)):
             value = f'{{"status": "{state}"}}'
             assert m.run("result/store", value, 60, head, success, "", result=b"r") == stored
-        assert m.run("result/store", "x", "", "", "", "", result=b"r").startswith(success)
+        assert m.run("result/store", "x", "", "", "", "", result=b"r")[0].startswith(success)
         keys = [b"r", b"none"]
         m._allow(keys)
         survey = Prepared(scripts.load("result/survey"), keys)
@@ -313,8 +327,8 @@ def records(m: Machine) -> None:
 
 
 PATHS: list[Callable[[Machine], None]] = [
-    task_results, references, chords, aggregating,
-    lifetime, simple_queue, exchange, nodes, results, lost, slices, rules, folding,
+    task_results, references, chords, aggregating, probe,
+    lifetime, simple_queue, exchange, feeds, nodes, results, lost, slices, rules, folding,
     records,
 ]  # fmt: skip
 
