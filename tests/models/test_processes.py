@@ -160,7 +160,7 @@ def test_killed_with_nothing_left_on_the_bus(consumers: Consumers) -> None:
     consumers.start("idle")
     consumers.go()
     consumers.client.rpush("bus", 3, 6)
-    wait_for(lambda: list(consumers.client.scan_iter("model.holders*")), 60)
+    wait_for(lambda: not consumers.client.llen("bus"), 60)
     consumers.stop()
     consumers.client.delete("stop")
     assert [record["n"] for record in consumers.database()] == [9]
