@@ -19,6 +19,10 @@
     │   ├── Unbound                             the queue is not bound to the exchange (any more)
     │   ├── QueueFull                           x-max-length reached, and it rejects publishes
     │   └── Ruled                               the queue has rules that a plain put does not know
+    ├── FeedError                               a feed refuses an operation
+    │   ├── FeedExists                          create_feed: there is one already
+    │   ├── FeedNotFound                        there is no feed of this name (any more)
+    │   └── ItemNotFound                        no item of the feed has this id
     ├── NotConfirmed                            a publish was not confirmed in time
     ├── FieldError (also ValueError)            a field of a model refuses a value
     │   ├── FieldOverflow                       a number would leave what it can hold
@@ -116,6 +120,22 @@ class NotConfirmed(PhononError):
     """
 
 
+class FeedError(PhononError):
+    """A feed refuses an operation."""
+
+
+class FeedExists(FeedError):
+    """There is a feed of this name already."""
+
+
+class FeedNotFound(FeedError):
+    """There is no feed of this name: it was never made, or it was deleted."""
+
+
+class ItemNotFound(FeedError):
+    """No item of the feed has this id."""
+
+
 class FieldError(PhononError, ValueError):
     """A field of a model refuses a value; the message names both."""
 
@@ -175,6 +195,10 @@ REFUSALS: dict[str, type[PhononError]] = {
     "NOTCLAIMED": NotClaimed,
     "NOTSTALLED": NotStalled,
     "UNBOUND": Unbound,
+    "FEEDEXISTS": FeedExists,
+    "NOFEED": FeedNotFound,
+    "NOITEM": ItemNotFound,
+    "FIXED": ConfigurationError,
     "QUEUEFULL": QueueFull,
     "RULED": Ruled,
     "NOTHELD": NotHeld,

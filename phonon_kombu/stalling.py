@@ -25,18 +25,19 @@ import logging
 from typing import Any
 
 from celery import VERSION, signals, states
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 
 from .control.session import is_ours
 
 logger = logging.getLogger("phonon_kombu")
 
 
-class Stall(Reject):
+class Stall(Reject, Ignore):
     """Raised in a task: stall this task's job.
 
     Celery hands `requeue` of a rejected message on to the transport as it is, and for ours a text
-    means: stall it, for this reason.
+    means: stall it, for this reason. It is also an ``Ignore``, which is what ``autoretry_for`` does
+    not try again.
     """
 
     def __init__(self, reason: str = "") -> None:

@@ -29,7 +29,7 @@ def status(ctx: click.Context, queues: tuple[str, ...], internal: bool, as_json:
 
     OLDEST is the age of the oldest job that is not stalled.
     """
-    from ..control.sight import is_internal
+    from ..control.queues import is_internal
 
     with frame.operating(ctx) as operator:
         found = operator.status(*queues, internal=internal)

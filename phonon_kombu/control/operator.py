@@ -50,7 +50,8 @@ class Operator(Sight):
     An operation by ids acts on all jobs of these tasks. It raises what the first of them was
     refused with if nothing could be done at all, and otherwise tells who was refused. Without ids
     it goes through all jobs that fit `queue`, `state`, `task` and `older_than_seconds`, of which at
-    least one must be given; jobs that are put or claimed meanwhile are left out.
+    least one must be given. Jobs that are put or claimed meanwhile are left out, and those in
+    queues that Celery's workers use among themselves, unless such a one is named.
     """
 
     def __init__(self, target: Any, transport_options: dict[str, Any] | None = None) -> None:
@@ -80,9 +81,14 @@ class Operator(Sight):
         and `state` those that are claimed are left alone.
         """
         script, why = load("job/stall"), reason.encode("utf-8", "replace")
+
+        def call(job: JobInfo) -> Any:
+            keys = self.keys(job.queue)
+            return script.prepare(keys), (job_id(job.id), why, b"", keys.stall_channel)
+
         return self._act(
             Action(
-                lambda job: (script.prepare(self.keys(job.queue)), (job_id(job.id), why, b"")),
+                call,
                 LISTED,
                 ("ready", "scheduled"),
                 NotClaimed,
@@ -98,9 +104,14 @@ class Operator(Sight):
         Raises :exc:`~phonon_kombu.errors.NotStalled`, :exc:`~phonon_kombu.errors.NotFound`.
         """
         script = load("job/retry")
+
+        def call(job: JobInfo) -> Any:
+            keys = self.keys(job.queue)
+            return script.prepare(keys), (job_id(job.id), keys.retry_channel)
+
         return self._act(
             Action(
-                lambda job: (script.prepare(self.keys(job.queue)), (job_id(job.id),)),
+                call,
                 ("stalled",),
                 ("stalled",),
                 NotStalled,
@@ -207,7 +218,7 @@ class Operator(Sight):
         elif older_than_seconds is not None:
             wanted = [one for one in wanted if one != "stalled"]
         begun = self.clock()
-        for name in [queue] if queue is not None else self.queues(internal=True):
+        for name in [queue] if queue is not None else self.queues():
             for one in wanted:
                 age = older_than_seconds
                 if age is None and one != "stalled":

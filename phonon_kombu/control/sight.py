@@ -1,20 +1,16 @@
-"""Looking at queues, jobs and processes."""
+"""Looking at jobs: by their task's id, and page by page."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote, unquote
 
 from ..errors import ConfigurationError, NotFound
-from ..store.keys import NodeKeys, QueueKeys, feeds_key, queue_keys
-from ..store.scripts import load
-from ..thoonk import Description, Job, Thoonk
+from ..thoonk import Description
 from ..thoonk.base import job_id, seconds
 from ..thoonk.inspection import LOOK_SLICE, STATES, descriptions, lookup_call
-from .records import JobInfo, Node, Page, QueueStatus, job_info, node_of
+from .queues import QUEUE_SLICE, Queues, slices
+from .records import JobInfo, Node, Page, job_info, node_of
 
 #: The order in which a listing goes through the states.
 LISTED = ("claimed", "ready", "scheduled", "stalled")
@@ -22,145 +18,15 @@ LISTED = ("claimed", "ready", "scheduled", "stalled")
 #: How many numbers a task's further jobs may have (``include/accept.lua``).
 NUMBERS = 16
 
-#: Queues asked in one write.
-QUEUE_SLICE = 50
-
 #: Slices of the server's jobs that one page looks through, when few of them are wanted.
 PAGE_LOOKS = 100
 
 #: A queue and a state: what one listing of jobs is about.
 Place = tuple[str, str]
 
-#: Queues that Celery's workers use among themselves.
-_INTERNAL = ("celeryev.", "amq.gen-")
 
-
-class Sight:
-    """What an operator can see. Part of :class:`~.operator.Operator`."""
-
-    def __init__(self, session: Thoonk, configured: Callable[[], Iterable[str]] = tuple) -> None:
-        self.session = session
-        #: Queues that the application knows. One that was deleted and is published to by a process
-        #: that had declared it before exists without being listed in Redis.
-        self.configured = configured
-        self.link = session.link
-        self.node_keys = NodeKeys(session.prefix)
-
-    def keys(self, queue: str) -> QueueKeys:
-        """The keys of `queue`."""
-        return queue_keys(queue, self.session.prefix, self.session.hash_tags)
-
-    def job(self, queue: str) -> Job:
-        """`queue` as a feed of jobs; it is not made if it does not exist."""
-        return Job(self.session, queue)
-
-    # Queues --------------------------------------------------------------------------------
-
-    def queues(self, internal: bool = False) -> list[str]:
-        """Names of the queues there are, sorted.
-
-        With `internal` also those that Celery's workers use among themselves.
-        """
-        return [status.name for status in self.status(internal=internal)]
-
-    def status(self, *queues: str, internal: bool = False) -> list[QueueStatus]:
-        """Counts of all queues, or of these; costs the same however many jobs there are.
-
-        Raises :exc:`~phonon_kombu.errors.NotFound` for a queue that does not exist.
-        """
-        names = list(queues) or sorted(
-            name for name in self._names() if internal or not is_internal(name)
-        )
-        script, found = load("job/stats"), []
-        for part in _slices(names, QUEUE_SLICE):
-            calls: list[Any] = [(script.prepare(self.keys(name)), ()) for name in part]
-            calls += [(b"HGET", self.keys(name).config, b"type") for name in part]
-            replies = self.link.send(calls, repeat=True)
-            for name, stats, kind in zip(
-                part, replies[: len(part)], replies[len(part) :], strict=True
-            ):
-                if stats[7] and kind in (b"job", None):
-                    ready, scheduled, claimed, stalled, publishes, finishes, oldest = stats[:7]
-                    found.append(
-                        QueueStatus(
-                            name, ready, scheduled, claimed, stalled,
-                            oldest / 1000 if oldest >= 0 else None, bool(stats[8]),
-                            publishes, finishes,
-                        )
-                    )  # fmt: skip
-                elif queues:
-                    raise self._no_queue(name)
-        return found
-
-    def _no_queue(self, name: str) -> NotFound:
-        known = self.queues()
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(known[:20])}."
-        return NotFound(f"there is no queue {name!r}. {hint if known else 'There is none at all.'}")
-
-    def _names(self) -> set[str]:
-        cursor = b"0"
-        names: set[str] = set(self.configured())
-        while True:
-            cursor, found = self.link.command(
-                b"SSCAN", feeds_key(self.session.prefix), cursor, b"COUNT", b"500"
-            )
-            names.update(name.decode("utf-8", "surrogateescape") for name in found)
-            if cursor == b"0":
-                return names
-
-    # Processes -----------------------------------------------------------------------------
-
-    def nodes(self) -> list[Node]:
-        """The processes that take jobs, and those that died and are being recovered."""
-        keys = self.node_keys
-        beats, abouts, dying, time = self.link.send(
-            (
-                (b"ZRANGE", keys.beats, b"0", b"-1", b"WITHSCORES"),
-                (b"HGETALL", keys.about),
-                (b"SMEMBERS", keys.dying),
-                (b"TIME",),
-            ),
-            repeat=True,
-        )
-        about = dict(zip(abouts[::2], abouts[1::2], strict=True))
-        beat = dict(zip(beats[::2], beats[1::2], strict=True))
-        nodes = []
-        now = _clock(time)
-        for name in [*beat, *(n for n in dying if n not in beat)]:
-            age = max(0.0, now - float(beat[name]) / 1000) if name in beat else None
-            nodes.append(node_of(name.decode("utf-8", "replace"), about.get(name), age))
-        held = self.link.send([(b"SMEMBERS", keys.held(n.id)) for n in nodes], repeat=True)
-        return [
-            replace(node, queues=tuple(sorted(q.decode("utf-8", "replace") for q in queues)))
-            for node, queues in zip(nodes, held, strict=True)
-        ]
-
-    def _owners(self, found: Iterable[Description]) -> dict[str, tuple[Node, bool]]:
-        """The processes of the owners of these jobs, and whether they live, by owner."""
-        owners = sorted({one.owner for one in found if one.owner})
-        if not owners:
-            return {}
-        nodes = [owner.rpartition(".")[0].encode("utf-8", "surrogateescape") for owner in owners]
-        abouts, beats = self.link.send(
-            ((b"HMGET", self.node_keys.about, *nodes), (b"ZMSCORE", self.node_keys.beats, *nodes)),
-            repeat=True,
-        )
-        return {
-            owner: (node_of(owner.rpartition(".")[0], about, None), beat is not None)
-            for owner, about, beat in zip(owners, abouts, beats, strict=True)
-            if about is not None or beat is not None
-        }
-
-    def _infos(self, found: Sequence[tuple[str, Description]], now: float) -> list[JobInfo]:
-        owners = self._owners(one for _, one in found)
-        infos = []
-        for queue, one in found:
-            node, lives = owners.get(one.owner or "", (None, None))
-            infos.append(job_info(queue, one, now, node, lives))
-        return infos
-
-    # Jobs ----------------------------------------------------------------------------------
+class Sight(Queues):
+    """What can be seen of jobs. Part of :class:`~.operator.Operator`."""
 
     def find(self, task_id: str, queue: str | None = None) -> list[JobInfo]:
         """The jobs of a task, of all queues or of one: more than one if it was published again
@@ -177,12 +43,12 @@ class Sight:
         """The same for several tasks, by their ids."""
         names = [queue] if queue is not None else sorted(self._names())
         found: dict[str, list[JobInfo]] = {task_id: [] for task_id in task_ids}
-        for ids in _slices(list(found), LOOK_SLICE // (NUMBERS + 1)):
+        for ids in slices(list(found), LOOK_SLICE // (NUMBERS + 1)):
             wanted = {}
             for task_id in ids:
                 wanted[task_id] = task_id
                 wanted |= {f"{task_id}~{n}": task_id for n in range(1, NUMBERS + 1)}
-            for part in _slices(names, QUEUE_SLICE):
+            for part in slices(names, QUEUE_SLICE):
                 calls = [lookup_call(self.keys(n), [job_id(i) for i in wanted]) for n in part]
                 met, now = [], 0.0
                 for name, reply in zip(part, self.link.send(calls, repeat=True), strict=True):
@@ -262,10 +128,6 @@ class Sight:
             found, at, inner = self._look(places, at, inner, LOOK_SLICE, before)
             yield from (job for job in found if task is None or job.task == task)
 
-    def clock(self) -> float:
-        """The server's clock, seconds of the epoch."""
-        return _clock(self.link.command(b"TIME"))
-
     def _before(self, older_than_seconds: float | None, state: str | None) -> float | None:
         if older_than_seconds is None:
             return None
@@ -282,7 +144,7 @@ class Sight:
             raise ConfigurationError(f"state={state!r}: it must be one of {', '.join(STATES)}")
         if queue is not None:
             self.status(queue)
-        names = [queue] if queue is not None else self.queues(internal=True)
+        names = [queue] if queue is not None else self.queues()
         return [(name, one) for name in names for one in ([state] if state else LISTED)]
 
     def _look(
@@ -293,6 +155,30 @@ class Sight:
         part = self.job(name).look(state, inner, limit, before)
         infos = self._infos([(name, job) for job in part.jobs], part.now)
         return infos, at if part.cursor is not None else at + 1, part.cursor
+
+    def _owners(self, found: Iterable[Description]) -> dict[str, tuple[Node, bool]]:
+        """The processes of the owners of these jobs, and whether they live, by owner."""
+        owners = sorted({one.owner for one in found if one.owner})
+        if not owners:
+            return {}
+        nodes = [owner.rpartition(".")[0].encode("utf-8", "surrogateescape") for owner in owners]
+        abouts, beats = self.link.send(
+            ((b"HMGET", self.node_keys.about, *nodes), (b"ZMSCORE", self.node_keys.beats, *nodes)),
+            repeat=True,
+        )
+        return {
+            owner: (node_of(owner.rpartition(".")[0], about, None), beat is not None)
+            for owner, about, beat in zip(owners, abouts, beats, strict=True)
+            if about is not None or beat is not None
+        }
+
+    def _infos(self, found: Sequence[tuple[str, Description]], now: float) -> list[JobInfo]:
+        owners = self._owners(one for _, one in found)
+        infos = []
+        for queue, one in found:
+            node, lives = owners.get(one.owner or "", (None, None))
+            infos.append(job_info(queue, one, now, node, lives))
+        return infos
 
 
 def _resume(places: list[Place], cursor: str | None) -> tuple[int, str | None]:
@@ -319,17 +205,3 @@ def no_job(task_id: str, queue: str | None = None) -> NotFound:
         f"no job of task {task_id!r} is in {where}: it has not been published here, is done, "
         "was deleted or has expired"
     )
-
-
-def _clock(time: Sequence[bytes]) -> float:
-    return int(time[0]) + int(time[1]) / 1e6
-
-
-def is_internal(name: str) -> bool:
-    """Whether a queue is one that Celery's workers use among themselves."""
-    return name.startswith(_INTERNAL) or name.endswith(".pidbox")
-
-
-def _slices(entries: Sequence[Any], size: int) -> Iterator[Any]:
-    for start in range(0, len(entries), size):
-        yield entries[start : start + size]

@@ -27,7 +27,7 @@ class Callbacks:
     """
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._pending = 0
@@ -50,10 +50,6 @@ class Callbacks:
         with self._idle:
             return self._idle.wait_for(lambda: self._pending == 0, seconds)
 
-    def stop(self) -> None:
-        """End the thread when it has called what it was given."""
-        self._queue.put(None)
-
     def _put(self, job: Callable[[], None]) -> None:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
@@ -64,8 +60,8 @@ class Callbacks:
         self._queue.put(job)
 
     def _run(self) -> None:
-        while (job := self._queue.get()) is not None:
-            job()
+        while True:
+            self._queue.get()()
 
     def _call_here(self, calls: Sequence[Call]) -> None:
         for function, done in calls:

@@ -24,7 +24,8 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..store import addresses
-from ..store.client import CONNECTION_ERRORS, Link, check_server, fork_epoch
+from ..store.checks import check_server
+from ..store.client import CONNECTION_ERRORS, Link, fork_epoch
 from ..store.keys import layout_key, queue_keys
 from . import heart
 from .node import node_id

@@ -21,6 +21,10 @@ class Registration:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     loop: asyncio.AbstractEventLoop | None = None
+    #: Which message it is, where the bus says so; else empty.
+    message: bytes = b""
+    #: The values of such a message: it may turn out that they have been folded before.
+    record: Model | None = None
 
     def __bool__(self) -> bool:
         """Whether there is anything to be acknowledged."""
@@ -33,6 +37,8 @@ class Sent:
 
     delta: Delta
     record: Model
+    #: What is in the record that came with no message of a name.
+    base: Model | None
     registrations: list[Registration]
     #: Of a record to be left: the last registration and its values.
     tail: Model | None = None
@@ -65,12 +71,17 @@ class Entry:
         self.keys: RecordKeys = records.keys_of(kind.layout, name)
         self.last_at = now
         self.dirty_at: float | None = None
+        #: The head: what came with no message of a name, merged, and all its registrations.
         self.head: Model | None = None
         self.heads: list[Registration] = []
         self.tail: Model | None = None
         self.tail_of = Registration()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.sent: Sent | None = None
+        #: Messages that were folded and acknowledged since the last fold.
+        self.acknowledged: list[bytes] = []
+        #: Whether anything was folded by us that had not been folded before.
+        self.fresh = False
         #: The time for which it is scheduled (monotonic).
         self.scheduled_at = float("inf")
         #: Not before this time (monotonic): it was refused for the moment.
@@ -81,30 +92,43 @@ class Entry:
     def add(self, record: Model, registration: Registration, now: float) -> None:
         """Take in what was registered."""
         if not registration:
-            if self.head is None:
-                # The caller's object stays the caller's.
-                self.head = self.kind(id=self.id)
-            self.head.merge(record)
+            self._into_head(record)
+        elif registration.message and registration.message == self.tail_of.message:
+            # It has come again to us: the first one is out of date.
+            self.tail, self.tail_of = record, registration
         else:
             self._swallow_tail()
             self.tail, self.tail_of = record, registration
         self.last_at, self.loop = now, registration.loop
-        if self.dirty_at is None and self.head is not None:
+        if self.dirty_at is None and self.has_head:
             self.dirty_at = now
+
+    def _into_head(self, record: Model) -> None:
+        if self.head is None:
+            # The caller's object stays the caller's.
+            self.head = self.kind(id=self.id)
+        self.head.merge(record)
 
     def _swallow_tail(self) -> None:
         if self.tail is None:
             return
-        if self.head is None:
-            self.head = self.kind(id=self.id)
-        self.head.merge(self.tail)
+        if self.tail_of.message:
+            self.tail_of.record = self.tail
+        else:
+            self._into_head(self.tail)
         self.heads.append(self.tail_of)
         self.tail, self.tail_of = None, Registration()
 
     @property
+    def has_head(self) -> bool:
+        """Whether there is anything that may be folded."""
+        return self.head is not None or bool(self.heads)
+
+    @property
     def weight(self) -> int:
         """How many values the head holds, roughly."""
-        return 0 if self.head is None else self.kind.layout.weight(self.head._partials)
+        merged = 0 if self.head is None else self.kind.layout.weight(self.head._partials)
+        return merged + len(self.heads)
 
     def due_at(self) -> float:
         """When something is to be done about it (monotonic)."""
@@ -118,7 +142,7 @@ class Entry:
     @property
     def empty(self) -> bool:
         """Whether nothing has been registered since the last values were sent."""
-        return self.head is None and self.tail is None
+        return not self.has_head and self.tail is None
 
     def is_to_leave(self, now: float) -> bool:
         """Whether the record is to be let go of."""
@@ -132,32 +156,71 @@ class Entry:
         """
         if self.sent is None and self.is_to_leave(now):
             try:
-                self.sent = self._leave(number)
+                self.sent = self._make(number, True, self.head, self.heads, self.tail, self.tail_of)
             except FieldError:
                 # Head and tail together are too much: one after the other.
-                if self.head is None:
+                if not self.has_head:
                     raise
-        if self.sent is None and self.head is not None:
-            delta = Delta(number, self.kind.layout.encode(self.head._partials))
-            self.sent = Sent(delta, self.head, self.heads)
+            else:
+                self.tail, self.tail_of = None, Registration()
+        if self.sent is None and self.has_head:
+            self.sent = self._make(number, False, self.head, self.heads)
+        if self.sent is not None and self.sent.delta.number == number:
             self.head, self.heads, self.dirty_at = None, [], None
         return self.sent
 
-    def _leave(self, number: int) -> Sent:
-        layout = self.kind.layout
-        head, tail = (self.kind(id=self.id) if m is None else m for m in (self.head, self.tail))
-        everything = layout.merge(head._partials, tail._partials)
-        closing = layout.merge(head._partials, layout.idempotent(tail._partials) | {"id": self.id})
-        delta = Delta(number, layout.encode(everything), layout.encode(closing))
-        sent = Sent(delta, head, self.heads, tail, self.tail_of)
-        self.head, self.heads, self.dirty_at = None, [], None
-        self.tail, self.tail_of = None, Registration()
-        return sent
+    def _make(
+        self,
+        number: int,
+        leaving: bool,
+        base: Model | None,
+        registrations: list[Registration],
+        tail: Model | None = None,
+        tail_of: Registration | None = None,
+    ) -> Sent:
+        layout, tail_of = self.kind.layout, tail_of or Registration()
+        record = self.kind(id=self.id)
+        if base is not None:
+            record.merge(base)
+        messages: dict[bytes, None] = {}
+        for one in registrations:
+            if one.message and one.message not in messages and one.record is not None:
+                messages[one.message] = None
+                record.merge(one.record)
+        if tail_of.message in messages:  # it has come again to us: once is enough
+            tail = None
+        delta = Delta(number, layout.encode(record._partials))
+        delta.fresh = self.fresh or base is not None or bool(registrations) or tail is not None
+        if leaving:
+            rest = (self.kind(id=self.id) if tail is None else tail)._partials
+            partials = record._partials
+            delta.delta = layout.encode(layout.merge(partials, rest))
+            idempotent = layout.idempotent(rest) | {"id": self.id}
+            delta.last = layout.encode(layout.merge(partials, idempotent))
+            delta.tail = bool(tail is not None and tail_of.message)
+            if delta.tail:
+                messages[tail_of.message] = None
+        delta.messages, delta.acknowledged = list(messages), list(self.acknowledged)
+        return Sent(delta, record, base, registrations, tail, tail_of)
+
+    def without(self, known: list[bytes]) -> list[Registration]:
+        """Take these messages out of what is under way: their values have been folded before.
+        Returns their registrations."""
+        sent, again = self.sent, set(known)
+        assert sent is not None
+        left = [one for one in sent.registrations if one.message not in again]
+        told = [one for one in sent.registrations if one.message in again]
+        tail, tail_of = sent.tail, sent.tail_of
+        if tail_of.message in again:
+            told.append(tail_of)
+            tail, tail_of = None, Registration()
+        self.sent = self._make(sent.delta.number, sent.leaving, sent.base, left, tail, tail_of)
+        return told
 
     def drop(self) -> tuple[Model, list[Registration]]:
         """Give up what could not be sent, the head if there is one: its record, who gave it."""
-        if self.head is not None:
-            record, registrations = self.head, self.heads
+        if self.has_head:
+            record, registrations = self.head or self.kind(id=self.id), self.heads
             self.head, self.heads, self.dirty_at = None, [], None
         else:
             record = self.tail or self.kind(id=self.id)
@@ -171,10 +234,16 @@ class Entry:
 
 
 def calls_of(
-    record: Model, registrations: list[Registration], error: Exception | None = None
+    record: Model,
+    registrations: list[Registration],
+    error: Exception | None = None,
+    acknowledged: list[bytes] | None = None,
 ) -> dict[Any, list[Call]]:
     """The calls of on_flush for these registrations, by the loop that they are to be made in; with
-    an error those of on_error, one without arguments if there are none."""
+    an error those of on_error, one without arguments if there are none.
+
+    Once on_flush has been called the names of the messages are added to `acknowledged`.
+    """
     calls: dict[Any, list[Call]] = {}
     if error is not None and not registrations:
         registrations = [Registration()]
@@ -184,4 +253,9 @@ def calls_of(
         else:
             call = partial(record.on_error, error, *one.args, **one.kwargs)
         calls.setdefault(one.loop, []).append((call, None))
+    if acknowledged is not None:
+        for loop, some in calls.items():
+            messages = [one.message for one in registrations if one.message and one.loop is loop]
+            if messages:
+                some.append((partial(acknowledged.extend, messages), None))
     return calls

@@ -22,8 +22,9 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from ..errors import PhononError
-from ..store.client import CONNECTION_ERRORS, SILENCE_SECONDS, Link
+from ..store.client import CONNECTION_ERRORS, Link
 from ..store.keys import NodeKeys, QueueKeys
+from ..store.patience import SILENCE_SECONDS
 from ..store.scripts import load, pack_command
 from .recovery import MAX_DELIVERIES, Judge, finish_recovery
 from .upkeep import Upkeep
@@ -95,11 +96,14 @@ class Heart:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._beat_at = 0.0
+        #: Whether there are other nodes, when the thread starts.
+        self._others = True
         self.elected = False
 
     def start(self) -> None:
         """Join, then beat. Raises what the first beat raises."""
-        self._beat(joining=True)
+        nodes, dying = self._beat(joining=True)
+        self._others = nodes > 1 or dying > 0
         self._greet()
         self._thread = threading.Thread(target=self._run, name="phonon-heart", daemon=True)
         self._thread.start()
@@ -127,7 +131,7 @@ class Heart:
                 calls: list[Any] = [
                     (
                         load("node/part").prepare(self.keys, held=self.keys.held(self.node)),
-                        (self.node.encode(), b""),
+                        (self.node.encode(), b"", b""),
                     )
                 ]
                 if self.elected:
@@ -150,7 +154,7 @@ class Heart:
     # The thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        others = True
+        others = self._others
         while not self._ended.is_set():
             try:
                 if self._lost():
@@ -259,17 +263,21 @@ class Heart:
     def _risen(self, presence: bytes, about: bytes) -> None:
         """We were declared dead, frozen or cut off as we were, and come back.
 
-        What we held then is given away; we see that it is all, and join again. What was claimed
-        since, before we noticed, stays ours.
+        What we held then is being given away, or is already. We join again: what we have claimed
+        since, and what is not given away yet, stays ours.
         """
         logger.warning("This process was taken for dead; its claims have been given to others")
-        dead_ms = self._link.command(b"ZSCORE", self.keys.dying, self.node.encode())
-        if dead_ms is not None:
-            self._give_back(self.node, dead_ms)
-        for queue in list(self._held):
-            self._link.command(b"SADD", self.keys.held(self.node), queue.encode())
+        self._note_held()
         self._say(presence, about, True)
+        # Whoever gave our claims away may have forgotten us just before we joined.
+        self._note_held()
         self._greet()
+
+    def _note_held(self) -> None:
+        with self._lock:
+            queues = [queue.encode() for queue in self._held]
+        if queues:
+            self._link.command(b"SADD", self.keys.held(self.node), *queues)
 
     def _introduce(self) -> bytes:
         """Which connection shows that we live: ``<run id of the server>:<client id>``."""
@@ -309,8 +317,15 @@ class Heart:
         return LOOK_SECONDS
 
     def _give_back(self, node: str, dead_ms: bytes) -> int:
+        settings = self._settings
         return finish_recovery(
-            self._link, node, dead_ms, self.keys, self._keys_of, self._settings.max_deliveries
+            self._link,
+            node,
+            dead_ms,
+            self.keys,
+            self._keys_of,
+            settings.max_deliveries,
+            settings.node_ttl,
         )
 
 

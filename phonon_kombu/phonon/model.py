@@ -52,7 +52,7 @@ class Model:
 
     NAME: ClassVar[str] = ""
     TTL: ClassVar[float] = 30.0
-    FLUSH_SECONDS: ClassVar[float] = 1.0
+    FLUSH_SECONDS: ClassVar[float] = 0.2
     layout: ClassVar[Layout] = Layout({"id": ID()})
 
     id = ID()
@@ -143,6 +143,19 @@ class Model:
             acknowledge = getattr(arg, "finish", None) or getattr(arg, "ack", None)
             if callable(acknowledge):
                 acknowledge()
+
+    def message_id(self, *args: Any, **kwargs: Any) -> str | bytes | None:
+        """Which message these arguments are: the same when the bus delivers it again.
+
+        A message that has one counts once, also if its process died between folding its values
+        and acknowledging it. By default it is the attribute ``id`` of an argument that
+        :meth:`on_flush` would acknowledge, if that is text or bytes (NSQ); None is none.
+        """
+        for arg in (*args, *kwargs.values()):
+            if callable(getattr(arg, "finish", None) or getattr(arg, "ack", None)):
+                found = getattr(arg, "id", None)
+                return found if isinstance(found, str | bytes) else None
+        return None
 
     def on_error(self, error: Exception, *args: Any, **kwargs: Any) -> Any:
         """Values registered with these arguments were refused and are not in Redis; by default

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..store.keys import ModelsKeys, RecordKeys
@@ -29,6 +29,23 @@ class Delta:
     delta: list[bytes]
     #: What is folded instead by the last one out; only where the record is left.
     last: list[bytes] | None = None
+    #: Ids of the messages that the values came with, and of some that will not come again.
+    messages: list[bytes] = field(default_factory=list)
+    acknowledged: list[bytes] = field(default_factory=list)
+    #: Whether the last message is the tail's, whose values the last one out does not fold.
+    tail: bool = False
+    #: Whether anything was registered that had not been folded before.
+    fresh: bool = True
+
+    def args(self, owner: bytes, id: bytes) -> tuple[bytes, ...]:
+        """The arguments of the script that folds it."""
+        told = (*self.messages, *self.acknowledged)
+        counts = (b"%d" % len(self.messages), b"%d" % len(self.acknowledged))
+        head = (owner, b"%d" % self.number, id, *counts)
+        if self.last is None:
+            return (*head, *told, *self.delta)
+        marks = (b"t" if self.tail else b"") + (b"" if self.fresh else b"n")
+        return (*head, b"%d" % len(self.delta), marks, *told, *self.delta, *self.last)
 
 
 class Records:
@@ -61,18 +78,13 @@ class Records:
 
     def fold(self, todo: Sequence[tuple[RecordKeys, bytes, Delta]]) -> list[Any]:
         """Flush or leave records: (keys, id, delta). Returns for each what its script returns
-        (flush: 0 or 1, leave: 1 if it is ours to complete), or the error that it was refused by.
+        (flush: 0 or 1; leave: 1 if it is ours to complete; a list of messages that have been
+        folded before: nothing was done), or the error that it was refused by.
         """
         calls: list[Any] = []
         for keys, id, delta in todo:
-            number = b"%d" % delta.number
-            if delta.last is None:
-                args: tuple[bytes, ...] = (self.owner, number, id, *delta.delta)
-                calls.append((load("model/flush").prepare(keys), args))
-            else:
-                length = b"%d" % len(delta.delta)
-                args = (self.owner, number, id, length, *delta.delta, *delta.last)
-                calls.append((load("model/leave").prepare(keys), args))
+            script = load("model/flush" if delta.last is None else "model/leave")
+            calls.append((script.prepare(keys), delta.args(self.owner, id)))
         # May be repeated on a new connection: each delta has its number.
         return self.host.link.send(calls, repeat=True, raise_first=False) if calls else []
 

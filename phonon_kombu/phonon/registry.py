@@ -70,13 +70,13 @@ class Registry(Sender):
         :exc:`~phonon_kombu.errors.FieldError` if the values together are refused: then they are
         not registered, and the message is not to be acknowledged.
         """
-        registration = Registration(args, kwargs, running_loop())
+        registration = registration_of(model, args, kwargs)
         if not self._merge(model, registration):
             self._open(model, registration)
 
     async def register_async(self, model: Model, *args: Any, **kwargs: Any) -> None:
         """:meth:`register`, without keeping the event loop while Redis is asked."""
-        registration = Registration(args, kwargs, running_loop())
+        registration = registration_of(model, args, kwargs)
         if not self._merge(model, registration):
             await asyncio.to_thread(self._open, model, registration)
 
@@ -88,7 +88,7 @@ class Registry(Sender):
         until = monotonic() + timeout_seconds
         while True:
             with self._wake:
-                due = [e for e in self._entries.values() if e.sent or e.head is not None]
+                due = [e for e in self._entries.values() if e.sent or e.has_head]
             if not due:
                 return
             if monotonic() >= until:
@@ -133,7 +133,7 @@ class Registry(Sender):
                 raise ConfigurationError(f"two models are called {model.NAME!r}")
             entry.add(model, registration, monotonic())
             self._entries.move_to_end(name)
-            if entry.kind.layout.gathers and entry.weight > HEAVY:
+            if (entry.heads or entry.kind.layout.gathers) and entry.weight > HEAVY:
                 entry.dirty_at = float("-inf")
             self._schedule(entry)
         return True
@@ -179,6 +179,16 @@ def _at_exit() -> None:
             one.close(EXIT_SECONDS)
         except CONNECTION_ERRORS as error:  # TimeoutError is one of them
             logger.error("Values that were not folded are lost with this process: %r", error)
+
+
+def registration_of(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Registration:
+    """What is to be remembered of a registration."""
+    registration = Registration(args, kwargs, running_loop())
+    if registration:
+        message = model.message_id(*args, **kwargs)
+        if message:
+            registration.message = message.encode() if isinstance(message, str) else message
+    return registration
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -91,7 +91,8 @@ class Sender:
 
     def _stop(self) -> None:
         with self._wake:
-            self._stopped = True
+            # Unless something was registered meanwhile.
+            self._stopped = not self._entries
             self._wake.notify_all()
 
     def _run(self) -> None:
@@ -114,8 +115,11 @@ class Sender:
                 if monotonic() >= self._orphans_at:
                     self._orphans_at = monotonic() + ORPHAN_SECONDS
                     self._adopt()
-            except PASSING_ERRORS as error:
-                logger.warning("The registry tries again: %r", error)
+            except Exception as error:
+                # Whatever it is: a registry without its thread would keep everything in memory.
+                known = isinstance(error, PASSING_ERRORS)
+                logger.warning("The registry tries again: %r", error, exc_info=not known)
+                self._postpone(due, RETRY_SECONDS)
                 sleep(RETRY_SECONDS)
 
     def _take_due(self) -> list[Entry]:
@@ -170,6 +174,8 @@ class Sender:
                 for (entry, sent), reply in zip(todo, replies, strict=True):
                     if isinstance(reply, Exception):
                         again |= self._refused(entry, sent, reply)
+                    elif isinstance(reply, list):
+                        again |= self._repeated(entry, sent, reply)
                     else:
                         self._accepted(entry, sent, reply)
             finally:
@@ -198,19 +204,31 @@ class Sender:
         records = entry.records
         with self._wake:
             entry.sent, entry.wait_until = None, 0.0
+            entry.fresh = entry.fresh or sent.delta.fresh
+            del entry.acknowledged[: len(sent.delta.acknowledged)]
             left = sent.leaving and entry.empty
             if left:
                 del self._entries[entry.name]
             entry.leaving = entry.leaving and not sent.leaving
         closing = sent.leaving and bool(last)
+        told = sent.registrations if closing else sent.everybody
+        self._call(sent.record, told, acknowledged=entry.acknowledged)
         if closing:
             self._completions.begin(entry, sent)
         elif left:
             records.forget([entry.keys])
-        self._call(sent.record, sent.registrations if closing else sent.everybody)
         if sent.leaving and not left:
             # Something was registered while the record was being left.
             records.hold(entry.keys)
+
+    def _repeated(self, entry: Entry, sent: Sent, known: list[bytes]) -> bool:
+        """Messages whose values somebody has folded, and then died before he acknowledged them:
+        acknowledge them, and send the rest."""
+        with self._wake:
+            told = entry.without(known)
+        self._call(sent.record, told, acknowledged=entry.acknowledged)
+        self._postpone([entry], 0.0)
+        return True
 
     def _refused(self, entry: Entry, sent: Sent, error: Exception) -> bool:
         if isinstance(error, Closing):
@@ -233,11 +251,16 @@ class Sender:
     def _postpone(self, group: list[Entry], seconds: float) -> None:
         with self._wake:
             for entry in group:
-                entry.wait_until = monotonic() + seconds
-                self._schedule(entry)
+                if self._entries.get(entry.name) is entry:
+                    entry.wait_until = monotonic() + seconds
+                    self._schedule(entry)
 
     def _call(
-        self, record: Model, registrations: list[Registration], error: Exception | None = None
+        self,
+        record: Model,
+        registrations: list[Registration],
+        error: Exception | None = None,
+        acknowledged: list[bytes] | None = None,
     ) -> None:
-        for loop, calls in calls_of(record, registrations, error).items():
+        for loop, calls in calls_of(record, registrations, error, acknowledged).items():
             self._callbacks.call(loop, calls)

@@ -20,7 +20,7 @@ from .recovery import limit
 logger = logging.getLogger("phonon_kombu.phonon")
 
 #: Seconds between two rounds over all queues.
-ROUND_SECONDS = 10.0
+ROUND_SECONDS = 30.0
 
 #: Jobs of each kind in one slice, and queues looked after in one go.
 SLICE = 100

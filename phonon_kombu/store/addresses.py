@@ -1,4 +1,7 @@
-"""Where the server is: URLs and clients turned into a connection pool of redis-py."""
+"""Where the server is: URLs and clients turned into a connection pool of redis-py.
+
+`library` is ``redis``, or ``redis.asyncio`` for pools of connections to be awaited.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
+import redis.asyncio
 
 from ..errors import ConfigurationError
 
@@ -30,7 +34,57 @@ _POOL_OWN = ("maint_notifications", "orig_", "himport_registry", "event_dispatch
 _PLAIN = {"decode_responses": False, "protocol": 2}
 
 
-def pool_of_client(client: Any) -> redis.ConnectionPool:
+def pool_of(
+    host: str | None,
+    port: int | None,
+    db: int | None,
+    url: str | None,
+    client: Any,
+    options: dict[str, Any],
+    library: Any,
+) -> Any:
+    """The pool for what a session was given; exactly one way to name the server.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`, and as :func:`pool_of_url`.
+    """
+    if host is not None and "://" in host:
+        host, url = None, host if url is None else ""
+    named = {"host": host, "port": port, "db": db}
+    given = {name: value for name, value in named.items() if value is not None} | options
+    if [url is not None, client is not None, bool(given)].count(True) > 1 or url == "":
+        raise ConfigurationError("name the server once: by host, or by url, or by client")
+    if url is not None:
+        return pool_of_url(url, library)
+    if client is None:
+        return pool_of_options(library, **given)
+    return pool_of_client(client, library)
+
+
+def impatient(pool: Any, seconds: float) -> Any:
+    """A pool that connects as `pool` does, in so many seconds or not at all.
+
+    For those who connect again by themselves, and have to keep an eye on the time.
+    """
+    return copy_of(
+        pool,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        retry=None,
+        retry_on_error=[],
+        retry_on_timeout=False,
+    )
+
+
+def address_of(pool: Any) -> str:
+    """Where the server is, for people to read; without credentials."""
+    kwargs = pool.connection_kwargs
+    place = kwargs.get("path") or f"{kwargs.get('host')}:{kwargs.get('port')}"
+    if "host" not in kwargs and "path" not in kwargs:
+        place = pool.connection_class.__name__
+    return f"{place}/{kwargs.get('db') or 0}"
+
+
+def pool_of_client(client: Any, library: Any = redis) -> Any:
     """A pool of our own that connects as `client` does.
 
     Its connections are the client's kind (TLS, Unix socket, Sentinel, credential provider) with
@@ -39,22 +93,54 @@ def pool_of_client(client: Any) -> redis.ConnectionPool:
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` for what is no ``redis.Redis``.
     """
     theirs = getattr(client, "connection_pool", None)
-    if not isinstance(theirs, redis.ConnectionPool):
+    if not isinstance(theirs, library.ConnectionPool):
         raise ConfigurationError(
-            f"client={type(client).__name__}: it must be a redis.Redis "
-            "(redis.asyncio and RedisCluster are not supported)"
+            f"client={type(client).__module__}.{type(client).__name__}: it must be a "
+            f"{library.__name__}.Redis (RedisCluster is not supported; a session of asyncio is "
+            "phonon_kombu.thoonk.aio.Thoonk)"
         )
     return copy_of(theirs)
 
 
-def copy_of(pool: redis.ConnectionPool) -> redis.ConnectionPool:
+def copy_of(pool: Any, **changes: Any) -> Any:
     """Another pool that connects as `pool` does, with connections of its own."""
-    kwargs = {
+    asynchronous = isinstance(pool, redis.asyncio.ConnectionPool)
+    kind: Any = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
+    return kind(connection_class=pool.connection_class, **{**_arguments(pool), **changes, **_PLAIN})
+
+
+#: What redis.asyncio connects with -> what redis.Redis connects with in its place.
+_BLOCKING = {
+    redis.asyncio.Connection: redis.Connection,
+    redis.asyncio.SSLConnection: redis.SSLConnection,
+    redis.asyncio.UnixDomainSocketConnection: redis.UnixDomainSocketConnection,
+}
+
+
+def blocking_copy(pool: Any) -> Any:
+    """A pool of connections that block, which connects as `pool` does.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` where only redis.asyncio knows how.
+    """
+    if isinstance(pool, redis.ConnectionPool):
+        return copy_of(pool)
+    kind = _BLOCKING.get(pool.connection_class)
+    if kind is None:
+        raise ConfigurationError(
+            f"jobs cannot be claimed through a {pool.connection_class.__name__} of redis.asyncio: "
+            "the thread that shows that we are alive cannot connect so. Name a host or a URL"
+        )
+    return redis.ConnectionPool(
+        connection_class=kind, **{**_arguments(pool), "retry": None, **_PLAIN}
+    )
+
+
+def _arguments(pool: Any) -> dict[str, Any]:
+    return {
         name: value
         for name, value in pool.connection_kwargs.items()
         if not name.startswith(_POOL_OWN)
     }
-    return redis.ConnectionPool(connection_class=pool.connection_class, **{**kwargs, **_PLAIN})
 
 
 def connection_of(pool: redis.ConnectionPool) -> Any:
@@ -65,7 +151,7 @@ def connection_of(pool: redis.ConnectionPool) -> Any:
         return pool.get_connection("_")
 
 
-def pool_of_url(url: str) -> redis.ConnectionPool:
+def pool_of_url(url: str, library: Any = redis) -> Any:
     """A pool for the server that `url` names; an embedded one is started if need be.
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` (without the URL's password), and
@@ -77,7 +163,7 @@ def pool_of_url(url: str) -> redis.ConnectionPool:
     except ValueError as error:
         raise ConfigurationError(f"a URL that cannot be read: {error}") from None
     if parts.scheme == EMBEDDED:
-        return _embedded_pool(unquote(parts.netloc + parts.path))
+        return _embedded_pool(unquote(parts.netloc + parts.path), library)
     scheme = SCHEMES.get(parts.scheme)
     if scheme is None:
         hint = ""
@@ -96,20 +182,20 @@ def pool_of_url(url: str) -> redis.ConnectionPool:
         )
     query = urlencode([_option(*option) for option in parse_qsl(parts.query)])
     try:
-        return redis.ConnectionPool.from_url(
+        return library.ConnectionPool.from_url(
             f"{scheme}://{parts.netloc}{parts.path}?{query}", **_PLAIN
         )
     except ValueError as error:
         raise ConfigurationError(f"a URL that makes no sense: {error}") from None
 
 
-def pool_of_options(**options: Any) -> redis.ConnectionPool:
+def pool_of_options(library: Any = redis, **options: Any) -> Any:
     """A pool for the server that the arguments of ``redis.Redis`` name.
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that it does not know.
     """
     try:
-        return pool_of_client(redis.Redis(**options))
+        return pool_of_client(library.Redis(**options), library)
     except TypeError as error:
         raise ConfigurationError(f"an option that redis.Redis does not know: {error}") from None
 
@@ -127,7 +213,8 @@ def _option(name: str, value: str) -> tuple[str, str]:
     return name, value
 
 
-def _embedded_pool(directory: str) -> redis.ConnectionPool:
+def _embedded_pool(directory: str, library: Any) -> Any:
     from .embedded import acquire
 
-    return pool_of_client(redis.Redis(**acquire(directory or None).client_options()))
+    options = acquire(directory or None).client_options()
+    return pool_of_client(library.Redis(**options), library)

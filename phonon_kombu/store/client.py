@@ -9,8 +9,6 @@ across a fork.
 from __future__ import annotations
 
 import os
-import socket
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,16 +16,8 @@ from typing import Any
 from redis import exceptions as redis_errors
 
 from .. import errors
+from .patience import alone, hurry, limit_silence, relax, seconds_left
 from .scripts import Prepared, Script, pack_command
-
-#: The oldest server that has all commands we use (ZADD/HRANDFIELD era: LMOVE, ZMSCORE, RPOP n).
-OLDEST_SERVER = (6, 2)
-
-#: How long a command may remain without a reply before its connection is given up.
-SILENCE_SECONDS = 30.0
-
-#: Version of the key layout. It grows when an older release could no longer read the data.
-LAYOUT = 1
 
 #: Refusals of the server that end when the connection is made anew, by the first word.
 HEALABLE = ("READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "TRYAGAIN")
@@ -41,6 +31,9 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     redis_errors.TimeoutError,
     OSError,
 )
+
+#: What the poster of commands is told when their replies will never be heard.
+UNHEARD = "the connection was lost before the server's replies were read"
 
 _fork_epoch = 0
 
@@ -89,7 +82,8 @@ def translate(error: redis_errors.ResponseError) -> Exception:
         or any(w in text for w in FORBIDDEN)
     ):
         return errors.ScriptRefused(
-            f"the server's ACL forbids this user a command or key: {text} (see the ACL page)"
+            f"the server's ACL forbids this user a command or key: {text} "
+            "(docs/howto/acl.md has the rules)"
         )
     if "DB index is out of range" in text:
         return errors.ConfigurationError("the server has no database of the number in the URL")
@@ -129,6 +123,7 @@ class Link:
         """The connection, made or made anew where needed."""
         connection = self._connection
         if connection is None:
+            seconds_left()
             connection = self._connection = self._acquire()
             self.generation += 1
             limit_silence(connection)
@@ -151,13 +146,15 @@ class Link:
         """Give the connection back. The next call makes a new one."""
         self._mind_fork()
         connection, self._connection = self._connection, None
-        self._unread = []
+        unread, self._unread = self._unread, []
         self._known = set()
         if connection is not None and self._epoch == _fork_epoch:
             try:
                 connection.disconnect()
             finally:
                 self._release(connection)
+        for calls, on_replies in unread:
+            on_replies([redis_errors.ConnectionError(UNHEARD)] * len(calls))
 
     def run(self, prepared: Prepared, args: Sequence[bytes]) -> Any:
         """Run one script; returns its reply, raises its refusal by name."""
@@ -179,7 +176,7 @@ class Link:
         """
         packed = pack_calls(calls)
         self._mind_fork()
-        with self.lock:
+        with alone(self.lock):
             if self._unread:
                 self.hear()
             if len(calls) > 1:
@@ -213,33 +210,37 @@ class Link:
         """Send all `calls` in one write and go on; `on_replies` gets their replies, refusals among
         them, when they are heard: before the next command on this link, or by :meth:`hear`.
 
-        Only one such write is under way: the one before is heard first.
+        Only one such write is under way: the one before is heard first. If the conversation breaks
+        before, every reply is a connection error. Whoever hears may be another caller, to whom
+        this is nothing: `on_replies` must not raise.
         """
         packed = pack_calls(calls)
         self._mind_fork()
-        with self.lock:
+        with alone(self.lock):
             self.hear()
             self._teach(calls)
             self.connection().send_packed_command((packed,))
             self._unread.append((list(calls), on_replies))
 
     def hear(self) -> None:
-        """Read the replies to what was posted.
-
-        Raises what their handler raises, and connection errors.
-        """
-        with self.lock:
+        """Read the replies to what was posted, and hand them to those who posted it."""
+        with alone(self.lock):
             while self._unread:
                 calls, on_replies = self._unread.pop(0)
+                replies: list[Any] = [redis_errors.ConnectionError(UNHEARD)] * len(calls)
                 try:
                     replies = self._read(self.connection(), len(calls))
+                    for i, reply in enumerate(replies):
+                        if isinstance(reply, Exception):
+                            replies[i] = self._again(calls[i], reply)
+                except CONNECTION_ERRORS as error:
+                    self.close()
+                    replies = [error] * len(calls)
                 except BaseException:
                     self.close()
                     raise
-                for i, reply in enumerate(replies):
-                    if isinstance(reply, Exception):
-                        replies[i] = self._again(calls[i], reply)
-                on_replies(replies)
+                finally:
+                    on_replies(replies)
 
     def _mind_fork(self) -> None:
         """Before the lock is taken: in a forked child another thread of the parent may hold it."""
@@ -269,16 +270,20 @@ class Link:
 
     def _exchange(self, packed: bytes, count: int) -> list[Any]:
         connection = self.connection()
+        hurry(connection)
         connection.send_packed_command((packed,))
         return self._read(connection, count)
 
     def _read(self, connection: Any, count: int) -> list[Any]:
         replies: list[Any] = []
+        hurried = hurry(connection)
         for _ in range(count):
             try:
                 replies.append(connection.read_response())
             except redis_errors.ResponseError as error:
                 replies.append(error)
+        if hurried:
+            relax(connection)
         return replies
 
     def _again(self, call: Any, error: Exception) -> Any:
@@ -308,63 +313,6 @@ def pack_calls(calls: Sequence[Any]) -> bytes:
     )
 
 
-def limit_silence(connection: Any, seconds: float = SILENCE_SECONDS) -> None:
-    """Let the kernel give up a read or write on `connection` after so many seconds.
-
-    A timeout of Python's own would cost a system call before each read and write.
-    """
-    timeval = struct.pack("ll", int(seconds), 0)
-    sock = connection._sock
-    if sock is not None and connection.socket_timeout is None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-
-
 def load_scripts(link: Link, scripts: Sequence[Script]) -> None:
     """Make the server know these scripts."""
     link.send([(b"SCRIPT", b"LOAD", script.source) for script in scripts], repeat=True)
-
-
-def check_server(link: Link, layout_key: bytes) -> None:
-    """See that the server is new enough and its data of a layout that we can read.
-
-    Raises :exc:`~phonon_kombu.errors.ServerTooOld`, :exc:`~phonon_kombu.errors.LayoutMismatch`.
-    """
-    layout = b"%d" % LAYOUT
-    info, _, found = link.send(
-        ((b"INFO", b"server"), (b"SET", layout_key, layout, b"NX"), (b"GET", layout_key)),
-        repeat=True,
-        raise_first=False,
-    )
-    for reply in (info, found):
-        if isinstance(reply, CONNECTION_ERRORS):
-            raise reply
-    # Where an ACL hides INFO the commands themselves will tell.
-    if not isinstance(info, Exception):
-        version = server_version(info)
-        if version and version < OLDEST_SERVER:
-            raise errors.ServerTooOld(
-                f"this server is Redis {'.'.join(map(str, version))}; phonon_kombu needs Redis "
-                f"{'.'.join(map(str, OLDEST_SERVER))} or newer, or Valkey"
-            )
-    if isinstance(found, Exception):
-        raise found
-    if found is not None and found != layout:
-        raise errors.LayoutMismatch(
-            f"the key {layout_key.decode()} says that this database has layout "
-            f"{_text(found)}, and this release of phonon_kombu reads layout {LAYOUT}: upgrade "
-            "it, or use another database or global_keyprefix"
-        )
-
-
-def server_version(info: Any) -> tuple[int, ...] | None:
-    """(major, minor) out of INFO's text; None if it does not say."""
-    for line in _text(info).splitlines():
-        if line.startswith("redis_version:"):
-            numbers = line.split(":", 1)[1].strip().split(".")
-            return tuple(int(n) for n in numbers[:2] if n.isdigit())
-    return None
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

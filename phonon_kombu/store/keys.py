@@ -56,6 +56,24 @@ def hash_tag(name: str) -> str:
     return f"{{{name}}}"
 
 
+def wire_name(feed: str, hash_tags: bool = True) -> bytes:
+    """The name by which a client of Thoonk's contract knows `feed`: as its keys have it."""
+    return (hash_tag(feed) if hash_tags else feed).encode("utf-8", "surrogateescape")
+
+
+def feed_name(wire: bytes, hash_tags: bool = True) -> str | None:
+    """The feed that has this :func:`wire_name`; None if none of ours can have it."""
+    name = wire.decode("utf-8", "surrogateescape")
+    if not hash_tags:
+        return name
+    if len(name) < 2 or name[0] != "{" or name[-1] != "}":
+        return None
+    name = name[1:-1]
+    if name[:1] == "%":
+        name = chr(int(name[1:3], 16)) + name[3:] if name[1:3] in ("7D", "25") else ""
+    return name
+
+
 class QueueKeys:
     """The keys of one queue.
 
@@ -68,6 +86,9 @@ class QueueKeys:
         "levels",
         "all",
         "finish_channel",
+        "stall_channel",
+        "retry_channel",
+        "cancel_channel",
         "_head",
         "_tail",
         *CONTRACT_PARTS,
@@ -86,6 +107,10 @@ class QueueKeys:
         self._head = f"{prefix}feed."
         self._tail = f":{hash_tag(queue)}" if hash_tags else f":{queue}"
         self.finish_channel = finish_channel(self._tail[1:], prefix)
+        self.stall_channel, self.retry_channel, self.cancel_channel = (
+            channel(kind, self._tail[1:].encode("utf-8", "surrogateescape"), prefix)
+            for kind in ("stall", "retry", "cancel")
+        )
         for part in (*CONTRACT_PARTS, *ADDED_PARTS):
             setattr(self, part, self.part(part))
         self.levels = (self.part("ids"), *(self.part(f"ids.{n}") for n in range(1, LEVELS)))
@@ -101,6 +126,42 @@ class QueueKeys:
     def result(self, job_id: str) -> bytes:
         """Key of the result of a finished job. The id stands last: it may have braces."""
         return self.part("result") + f".{job_id}".encode("utf-8", "surrogateescape")
+
+
+#: Parts of a feed of items -> what they hold. The first four are of Thoonk's contract, where the
+#: ids of a sorted feed are a LIST; that one is kept only if interop is asked for.
+FEED_PARTS = {
+    "ids": "feed: ZSET of item ids by the time they were published, ms; sorted feed: LIST of ids",
+    "items": "HASH id -> item",
+    "publishes": "counter of publishes",
+    "idincr": "counter of the ids that were made for a sorted feed",
+    "config": "HASH of the feed's settings; exists as long as the feed does",
+    "next": "HASH id -> the id behind it in a sorted feed; the empty id stands for both ends",
+    "previous": "HASH id -> the id before it in a sorted feed; the empty id for both ends",
+    "moves": "counter of changes in the order of a sorted feed, but for appends",
+}
+
+
+class FeedKeys:
+    """The keys of one feed or sorted feed; every part of :data:`FEED_PARTS` is an attribute.
+
+    :attr:`all` are also those that a queue or job feed of this name has: what must go with it.
+    """
+
+    __slots__ = ("feed", "all", *FEED_PARTS)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, part: str) -> bytes: ...
+
+    all: tuple[bytes, ...]
+
+    def __init__(self, feed: str, prefix: str = "", hash_tags: bool = True) -> None:
+        self.feed = feed
+        keys = QueueKeys(feed, prefix, hash_tags)
+        for part in FEED_PARTS:
+            setattr(self, part, keys.part(part))
+        self.all = tuple(dict.fromkeys([*keys.all, *(getattr(self, part) for part in FEED_PARTS)]))
 
 
 class ExchangeKeys:
@@ -121,11 +182,11 @@ class ExchangeKeys:
 class NodeKeys:
     """The keys about the processes that share a database, and those of one of them."""
 
-    __slots__ = ("beats", "presence", "about", "dying", "lock", "prefix")
+    __slots__ = ("beats", "presence", "about", "dying", "lock", "scratch", "prefix")
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
-        for part in ("beats", "presence", "about", "dying", "lock"):
+        for part in ("beats", "presence", "about", "dying", "lock", "scratch"):
             setattr(self, part, f"{prefix}node.{part}:{{nodes}}".encode())
 
     if TYPE_CHECKING:
@@ -197,6 +258,7 @@ class RecordKeys:
         collections: the keys of the fields that have one: LIST, SET, ZSET, HyperLogLog.
         holders: SET of the owners that hold the record.
         senders: HASH owner -> number of its last fold.
+        seen: SET of the messages whose values are folded and that may come again.
 
     Arguments:
         name: of the record, any text; all its keys share a slot.
@@ -205,7 +267,17 @@ class RecordKeys:
         tag: what the slot is chosen by; by default the name.
     """
 
-    __slots__ = ("name", "row", "collections", "all", "holders", "senders", "_head", "_tail")
+    __slots__ = (
+        "name",
+        "row",
+        "collections",
+        "all",
+        "holders",
+        "senders",
+        "seen",
+        "_head",
+        "_tail",
+    )
 
     def __init__(
         self,
@@ -222,6 +294,7 @@ class RecordKeys:
         self.row = self._key("row")
         self.holders = self._key("holders")
         self.senders = self._key("senders")
+        self.seen = self._key("seen")
         self.collections = tuple(self._key(f"{kind}.{field}") for kind, field in fields)
         self.all = (self.row, *self.collections)
 
@@ -279,18 +352,52 @@ def caretaker_key(prefix: str = "") -> bytes:
     return f"{prefix}feeds.caretaker".encode()
 
 
+#: Kind of a notice -> the PUBLISH channel on which it is announced. The first three tell the feed
+#: in the message, the others in the channel's name. The last four are ours, the rest Thoonk's
+#: contract.
+CHANNELS = {
+    "create": "newfeed",
+    "delete": "delfeed",
+    "config": "conffeed",
+    "publish": "feed.publish",
+    "edit": "feed.edit",
+    "retract": "feed.retract",
+    "position": "feed.position",
+    "finish": "job.finish",
+    "stall": "job.stall",
+    "retry": "job.retry",
+    "cancel": "job.cancel",
+    "mark": "feed.mark",
+}
+
+#: Kinds of notices about a feed as a whole, on one channel for all feeds.
+FEEDWIDE = ("create", "delete", "config")
+
+
+def channel(kind: str, feed: bytes = b"", prefix: str = "") -> bytes:
+    """PUBLISH channel of notices of this kind; `feed` is the :func:`wire_name` (or a pattern)."""
+    head = f"{prefix}{CHANNELS[kind]}".encode("utf-8", "surrogateescape")
+    return head if kind in FEEDWIDE else head + b":" + feed
+
+
 def finish_channel(feed: str, prefix: str = "") -> bytes:
     """PUBLISH channel on which results of finished jobs are announced (Thoonk's contract).
 
     `feed` is the name by which a peer knows the queue: with the braces of its keys, if any.
     """
-    return f"{prefix}job.finish:{feed}".encode("utf-8", "surrogateescape")
+    return channel("finish", feed.encode("utf-8", "surrogateescape"), prefix)
 
 
 @lru_cache(maxsize=4096)
 def queue_keys(queue: str, prefix: str = "", hash_tags: bool = True) -> QueueKeys:
     """Keys of `queue`, made once per process."""
     return QueueKeys(queue, prefix, hash_tags)
+
+
+@lru_cache(maxsize=4096)
+def feed_keys(feed: str, prefix: str = "", hash_tags: bool = True) -> FeedKeys:
+    """Keys of the feed or sorted feed `feed`, made once per process."""
+    return FeedKeys(feed, prefix, hash_tags)
 
 
 @lru_cache(maxsize=1024)

@@ -27,6 +27,8 @@ _COMMENT = re.compile(
     r"""|--\[\[.*?\]\]|--[^\n]*""",
     re.S,
 )
+_CALL = re.compile(r"redis\.p?call\(([^,)]*)")
+_QUOTED = re.compile(r"'([A-Z]{3,})'")
 _WORD = re.compile(r"\b[A-Z]{4,}\b")
 
 #: Names in a header that stand for a whole tuple of keys of :class:`~.keys.QueueKeys`,
@@ -178,6 +180,18 @@ def load(name: str) -> Script:
     except FileNotFoundError:
         raise ConfigurationError(f"no script named {name}: is the package complete?") from None
     return parse(name, text, include)
+
+
+@cache
+def commands(*rooms: str) -> tuple[str, ...]:
+    """All commands of Redis that the scripts of these rooms (default: of all) call, sorted."""
+    called = (
+        call
+        for name in names()
+        if not rooms or name.partition("/")[0] in rooms
+        for call in _CALL.findall(load(name).source.decode())
+    )
+    return tuple(sorted({word for call in called for word in _QUOTED.findall(call)}))
 
 
 def names() -> list[str]:

@@ -1,18 +1,17 @@
-"""What jobs and queues have in common: their keys, their scripts, their wait for work."""
+"""What all feeds have in common: their keys, their scripts, their items, a wait for work."""
 
 from __future__ import annotations
 
 import math
 from queue import Empty
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from ..errors import ConfigurationError, ItemTooLarge
-from ..store.keys import queue_keys
+from ..errors import ConfigurationError
+from ..store.keys import channel, queue_keys, wire_name
 from ..store.scripts import Prepared, load
-
-if TYPE_CHECKING:
-    from .session import Thoonk
+from .codecs import PLAIN, Codec, serialized
+from .steps import Steps, Wait
 
 __all__ = ["Base", "Empty", "HIGH", "Item", "POLL_SECONDS"]
 
@@ -25,36 +24,56 @@ POLL_SECONDS = 0.75
 #: The longest duration that is taken, seconds: some 300 years, well within what Redis counts.
 LONGEST_SECONDS = 1e10
 
-#: Redis's limit for one value.
-LARGEST_ITEM_BYTES = 512 * 1024 * 1024 - 1
-
-#: An item or a result: ``str``, or ``bytes`` where `decode` is off.
+#: An item or a result: ``str``, or ``bytes`` where `decode` is off; Python data of a serializer.
 Item = Any
 
 
 class Base:
-    """A feed that jobs or items are put into and taken from.
+    """A feed of any type.
 
     Attributes:
         name: the feed's name.
         session: the :class:`~.session.Thoonk` that it belongs to.
+        serializer: the name of the serializer that its items go through, or None.
     """
 
     TYPE: ClassVar[str]
     HIGH: ClassVar[str] = HIGH
 
-    def __init__(self, session: Thoonk, name: str) -> None:
+    #: The serializer of a feed that is made without naming one.
+    DEFAULT_SERIALIZER: ClassVar[str | None] = None
+
+    def __init__(self, session: Any, name: str, serializer: str | None = None) -> None:
         self.session = session
         self.name = name
-        self.keys = queue_keys(name, session.prefix, session.hash_tags)
+        self.serializer = serializer
+        self.keys = self._keys_of(name)
         self._link = session.link
+        self._codec: Codec = serialized(serializer) if serializer else PLAIN[session.decode]
         self._scripts: dict[tuple[str, bytes], Prepared] = {}
+        self._channels: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} at {self.session.address}>"
 
-    def leave(self) -> None:
+    @property
+    def _session(self) -> Any:
+        return self.session
+
+    def _keys_of(self, name: str) -> Any:
+        return queue_keys(name, self.session.prefix, self.session.hash_tags)
+
+    def _channel(self, kind: str) -> bytes:
+        """The PUBLISH channel of this feed's notices of a kind."""
+        found = self._channels.get(kind)
+        if found is None:
+            wire = wire_name(self.name, self.session.hash_tags)
+            found = self._channels[kind] = channel(kind, wire, self.session.prefix)
+        return found
+
+    def _leave(self) -> Steps[None]:
         """The session is being closed."""
+        yield from ()
 
     def _script(self, name: str, **given: bytes) -> Prepared:
         ident = (name, b"".join(given.values()))
@@ -70,7 +89,7 @@ class Base:
     def _deadline(self, timeout: float | None) -> float | None:
         return None if timeout is None else monotonic() + seconds("timeout", timeout)
 
-    def _wait(self, until: float | None, due_ms: int) -> None:
+    def _until_woken(self, until: float | None, due_ms: int = -1) -> Steps[None]:
         """Wait for a wake; not beyond the deadline, the next scheduled job, the next poll.
 
         Raises :exc:`queue.Empty` if the deadline has passed.
@@ -82,25 +101,13 @@ class Base:
                 raise Empty(f"nothing came to {self.name!r} in time")
         if due_ms >= 0:
             left = min(left, due_ms / 1000)
-        self.session.wait(self.keys.wake, left)
-
-    # Text and bytes ------------------------------------------------------------------------
+        yield Wait(self.keys.wake, left)
 
     def _out(self, data: bytes) -> Item:
-        return text(data) if self.session.decode else data
+        return self._codec.decode(data)
 
     def _in(self, item: Item) -> bytes:
-        data = item.encode("utf-8", "surrogateescape") if isinstance(item, str) else item
-        if not isinstance(data, bytes):
-            raise ConfigurationError(
-                f"an item must be str or bytes, not {type(item).__name__}: serialise it first"
-            )
-        if len(data) > LARGEST_ITEM_BYTES:
-            raise ItemTooLarge(
-                f"an item of {len(data)} bytes: Redis takes at most {LARGEST_ITEM_BYTES} in one "
-                "value. Keep large data elsewhere and put its address"
-            )
-        return data
+        return self._codec.encode(item)
 
 
 def text(data: bytes) -> str:

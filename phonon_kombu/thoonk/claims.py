@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..phonon.heart import Heart
 from ..phonon.node import new_owner
 from ..store.client import CONNECTION_ERRORS
 from .base import Base, Item, text
-
-if TYPE_CHECKING:
-    from .session import Thoonk
+from .steps import Acquire, Join, Part, Send, Steps
 
 #: The fewest claims in hand at which it is asked which of them are still ours.
 FEWEST_TO_PRUNE = 4096
@@ -34,9 +31,9 @@ class ClaimedJob(NamedTuple):
 class Hand:
     """What one :class:`~.job.Job` in one process holds."""
 
-    def __init__(self, session: Thoonk) -> None:
+    def __init__(self, session: Any) -> None:
         self.owner = new_owner(session.server_identity)
-        self.lock = threading.Lock()
+        self.lock = session.make_lock()
         self.ids: set[bytes] = set()
         self.prune_at = FEWEST_TO_PRUNE
         #: A claim was sent and its reply not noted: we may hold a job that nobody here knows of.
@@ -57,15 +54,15 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class Claims(Base):
-    """How jobs are claimed. Part of :class:`~.job.Job`."""
+    """How jobs are claimed. Steps of :class:`~.job.Job`."""
 
-    def __init__(self, session: Thoonk, name: str) -> None:
-        super().__init__(session, name)
+    def __init__(self, session: Any, name: str, **options: Any) -> None:
+        super().__init__(session, name, **options)
         self._hand = Hand(session)
         self._heart: Heart | None = None
         _all.add(self)
 
-    def get(self, timeout: float | None = None) -> ClaimedJob:
+    def _get(self, timeout: float | None = None) -> Steps[ClaimedJob]:
         """Claim the next job, waiting for one.
 
         Arguments:
@@ -77,13 +74,13 @@ class Claims(Base):
         """
         until = self._deadline(timeout)
         while True:
-            more, due_ms, job = self._claim()
+            more, due_ms, job = yield from self._claim()
             if job is not None:
                 return job
             if not more:
-                self._wait(until, due_ms)
+                yield from self._until_woken(until, due_ms)
 
-    def _claim(self) -> tuple[bool, int, ClaimedJob | None]:
+    def _claim(self) -> Steps[tuple[bool, int, ClaimedJob | None]]:
         """Whether more are ready, milliseconds until the next one is due (-1: none), a job.
 
         One claim steps over some leftovers of stalled, retracted and expired jobs only: it may
@@ -91,56 +88,62 @@ class Claims(Base):
         """
         hand = self._hand
         # A claim that another thread has made and not yet noted would look like a lost one.
-        with hand.lock:
+        yield Acquire(hand.lock)
+        try:
             try:
-                reply = self._claim_once(hand)
+                reply = yield from self._claim_once(hand)
             except CONNECTION_ERRORS:
-                reply = self._claim_once(hand)
+                reply = yield from self._claim_once(hand)
             if len(hand.ids) >= hand.prune_at:
-                self._prune(hand)
+                yield from self._prune(hand)
+        finally:
+            hand.lock.release()
         more, due_ms, *found = reply
         if not found:
             return bool(more), due_ms, None
         return bool(more), -1, ClaimedJob(text(found[0]), self._out(found[1]), int(found[2] or 0))
 
-    def _claim_once(self, hand: Hand) -> list[Any]:
+    def _claim_once(self, hand: Hand) -> Steps[list[Any]]:
         if self._heart is None:
             # Before the first claim: this process must be known to hold of this feed.
-            self._heart = self.session.join()
-            self._heart.hold(self.name, self._link)
-        self._settle(hand)
+            self._heart = yield Join(self.name)
+        yield from self._settle(hand)
         hand.in_doubt = True
         claim = (self._script("job/claim"), (hand.owner, b"1", b""))
-        reply: list[Any] = self._link.send((claim,))[0]
+        reply: list[Any]
+        (reply,) = yield Send(claim, repeat=False)
         if len(reply) > 2:
             hand.ids.add(reply[2])
         hand.in_doubt = False
         return reply
 
-    def _settle(self, hand: Hand) -> None:
+    def _settle(self, hand: Hand) -> Steps[None]:
         """Give back what was claimed in a conversation that broke."""
         cursor = b"0"
         while hand.in_doubt:
-            cursor, _ = self._link.run(
-                self._script("job/recover"), (hand.owner, cursor, b"restore", b"", b"", *hand.ids)
-            )
+            args = (hand.owner, cursor, b"restore", b"", b"", *hand.ids)
+            ((cursor, *_),) = yield Send((self._script("job/recover"), args))
             hand.in_doubt = cursor != b"0"
 
-    def _prune(self, hand: Hand) -> None:
+    def _prune(self, hand: Hand) -> Steps[None]:
         """Forget the claims that others have finished or taken back."""
         ids = list(hand.ids)
         for start in range(0, len(ids), SLICE):
             part = ids[start : start + SLICE]
-            owners = self._link.command(b"HMGET", self.keys.owners, *part)
+            (owners,) = yield Send((b"HMGET", self.keys.owners, *part))
             hand.ids.difference_update(
                 ident for ident, owner in zip(part, owners, strict=True) if owner != hand.owner
             )
         hand.prune_at = max(FEWEST_TO_PRUNE, 2 * len(hand.ids))
 
-    def leave(self) -> None:
-        with self._hand.lock:
-            self._settle(self._hand)
+    def _leave(self) -> Steps[None]:
+        hand = self._hand
+        yield Acquire(hand.lock)
+        try:
+            yield from self._settle(hand)
             # What is claimed stays claimed, as long as this process lives.
-            if self._heart is not None and not self._hand.ids:
+            if self._heart is not None and not hand.ids:
                 beating, self._heart = self._heart, None
-                self.session.leave(beating)
+                yield Part(beating)
+        finally:
+            hand.lock.release()

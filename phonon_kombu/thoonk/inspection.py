@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from ..errors import ConfigurationError, NotFound
 from ..store.keys import QueueKeys
 from ..store.scripts import load
 from .base import Base, Item, job_id, seconds, text
+from .steps import Send, Steps
 
 #: The states of a job.
 STATES = ("ready", "scheduled", "claimed", "stalled")
@@ -104,17 +105,17 @@ def _time(ms: bytes) -> float | None:
 
 
 class Inspection(Base):
-    """What can be seen of jobs. Part of :class:`~.job.Job`."""
+    """What can be seen of jobs. Steps of :class:`~.job.Job`."""
 
-    def stats(self) -> Stats:
+    def _stats(self) -> Steps[Stats]:
         """Counts of this moment; costs the same however many jobs there are."""
-        found = self._link.run(self._script("job/stats"), ())
+        (found,) = yield Send((self._script("job/stats"), ()))
         ready, scheduled, claimed, stalled, publishes, finishes, oldest_ms, _, paused = found[:9]
         oldest = oldest_ms / 1000 if oldest_ms >= 0 else None
         counts = (ready, scheduled, claimed, stalled, publishes, finishes)
         return Stats(*counts, oldest, bool(paused), *found[9:])
 
-    def get_ids(self, state: str | None = None) -> list[str]:
+    def _get_ids(self, state: str | None = None) -> Steps[list[str]]:
         """Ids of all jobs, or of those in `state`, oldest first; stalled ones come last.
 
         They are read in slices, so that a long queue does not keep the server busy: a job that
@@ -129,12 +130,12 @@ class Inspection(Base):
             raise ConfigurationError(f"state={state!r}: it must be one of {', '.join(STATES)}")
         found = {
             job: (put_ms == b"", float(put_ms or 0), job)
-            for job, at, put_ms in self._scan()
+            for job, at, put_ms in (yield from self._scan())
             if state is None or at == state.encode()
         }
         return [text(job) for job in sorted(found, key=found.__getitem__)]
 
-    def describe(self, *ids: str) -> list[Description]:
+    def _describe(self, *ids: str) -> Steps[list[Description]]:
         """What is known of these jobs; those that do not exist are left out.
 
         Costs the same however many jobs there are.
@@ -142,16 +143,17 @@ class Inspection(Base):
         found: list[Description] = []
         for start in range(0, len(ids), LOOK_SLICE):
             part = [job_id(ident) for ident in ids[start : start + LOOK_SLICE]]
-            found += descriptions(self._link.run(self._script("job/lookup"), part)[1:])
+            (reply,) = yield Send((self._script("job/lookup"), part))
+            found += descriptions(reply[1:])
         return found
 
-    def look(
+    def _look_at(
         self,
         state: str,
         cursor: str | None = None,
         limit: int = LOOK_SLICE,
         put_before: float | None = None,
-    ) -> Slice:
+    ) -> Steps[Slice]:
         """A slice of the jobs in `state`, without their items; costs the same in a long queue.
 
         Ready and claimed ones come by the time of their put or claim, the oldest first,
@@ -174,39 +176,37 @@ class Inspection(Base):
         if put_before is not None:
             before = b"%d" % (seconds("put_before", put_before) * 1000)
         place = (cursor or "").encode("utf-8", "surrogateescape")
-        following, now_ms, *values = self._link.run(
-            self._script("job/page"), (state.encode(), place, b"%d" % limit, before)
-        )
+        args = (state.encode(), place, b"%d" % limit, before)
+        ((following, now_ms, *values),) = yield Send((self._script("job/page"), args))
         return Slice(descriptions(values), text(following) or None, now_ms / 1000)
 
-    def get_item(self, id: str) -> Item:
+    def _get_item(self, id: str) -> Steps[Item]:
         """The item of a job. Raises :exc:`~phonon_kombu.errors.NotFound`."""
-        return self._out(self._ask(id, b"HGET", self.keys.items) or b"")
+        return self._out((yield from self._ask(id, b"HGET", self.keys.items)) or b"")
 
-    def get_failure_count(self, id: str) -> int:
+    def _get_failure_count(self, id: str) -> Steps[int]:
         """How often a job was cancelled. Raises :exc:`~phonon_kombu.errors.NotFound`."""
-        return int(self._ask(id, b"HGET", self.keys.cancelled) or 0)
+        return int((yield from self._ask(id, b"HGET", self.keys.cancelled)) or 0)
 
-    def get_reason(self, id: str) -> str | None:
+    def _get_reason(self, id: str) -> Steps[str | None]:
         """Why a job is stalled; None if it is not. Raises :exc:`~.errors.NotFound`."""
-        reason = self._ask(id, b"HGET", self.keys.reasons)
+        reason = yield from self._ask(id, b"HGET", self.keys.reasons)
         return None if reason is None else text(reason)
 
-    def _ask(self, id: str, command: bytes, key: bytes) -> bytes | None:
+    def _ask(self, id: str, command: bytes, key: bytes) -> Steps[bytes | None]:
         ident = job_id(id)
         reply: bytes | None
-        exists, reply = self._link.send(
-            ((b"HEXISTS", self.keys.items, ident), (command, key, ident)), repeat=True
-        )
+        exists, reply = yield Send((b"HEXISTS", self.keys.items, ident), (command, key, ident))
         if not exists:
             raise NotFound(f"no job has the id {id!r}")
         return reply
 
-    def _scan(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+    def _scan(self) -> Steps[list[tuple[bytes, bytes, bytes]]]:
         """Id, state and time of put of every job; some may come twice."""
+        found: list[tuple[bytes, bytes, bytes]] = []
         cursor = b"0"
         while True:
-            cursor, *found = self._link.run(self._script("job/scan"), (cursor,))
-            yield from zip(found[::3], found[1::3], found[2::3], strict=True)
+            ((cursor, *part),) = yield Send((self._script("job/scan"), (cursor,)))
+            found += zip(part[::3], part[1::3], part[2::3], strict=True)
             if cursor == b"0":
-                return
+                return found

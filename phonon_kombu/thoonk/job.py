@@ -11,12 +11,13 @@ from ..store.keys import LEVELS
 from ..store.scripts import Prepared
 from .base import HIGH, Item, job_id, milliseconds, text
 from .claims import Claims
-from .results import Results
+from .results import ResultSteps
+from .steps import Send, Steps, blocking
 from .upkeep import Upkeep
 
 
-class Job(Claims, Results, Upkeep):
-    """A feed of jobs, made by :meth:`.Thoonk.job`. Safe between threads and after a fork.
+class JobSteps(Claims, ResultSteps, Upkeep):
+    """What a feed of jobs does, for both faces.
 
     A job is in exactly one state: ready, scheduled (put or cancelled with a delay), claimed or
     stalled, until it is finished, retracted or expired. A job that this object has claimed is
@@ -27,7 +28,7 @@ class Job(Claims, Results, Upkeep):
 
     # Putting -------------------------------------------------------------------------------
 
-    def put(
+    def _put(
         self,
         item: Item,
         id: str | None = None,
@@ -36,7 +37,7 @@ class Job(Claims, Results, Upkeep):
         ttl_seconds: float | None = None,
         dedup_id: str | None = None,
         dedup_ttl_seconds: float | None = None,
-    ) -> str:
+    ) -> Steps[str]:
         """Add a job at the end of its level.
 
         Arguments:
@@ -75,12 +76,12 @@ class Job(Claims, Results, Upkeep):
         calls: list[Any] = [call]
         if id is not None:
             calls.insert(0, (b"UNLINK", self.keys.result(id)))
-        reply = self._link.send(calls, repeat=True)[-1]
+        reply = (yield Send(*calls))[-1]
         return text(reply[0] if isinstance(reply, list) else reply)
 
     # Ending a claim ------------------------------------------------------------------------
 
-    def finish(
+    def _finish(
         self,
         id: str,
         item: Item | None = None,
@@ -88,7 +89,7 @@ class Job(Claims, Results, Upkeep):
         timeout: float | None = None,
         *,
         force: bool = False,
-    ) -> None:
+    ) -> Steps[None]:
         """The claimed job is done: it is deleted, and its result kept if it has one.
 
         ::
@@ -112,18 +113,19 @@ class Job(Claims, Results, Upkeep):
             contents = b"" if item is None else self._in(item)
             keep_ms = milliseconds("timeout", timeout, above=True)
             resolve = self._script("job/resolve", result=self.keys.result(id))
-            self._end(resolve, (ident, owner, contents, keep_ms, self.finish_channel), ident, force)
+            args = (ident, owner, contents, keep_ms, self._channel("finish"))
+            yield from self._end(resolve, args, ident, force)
         else:
-            self._end(self._script("job/finish"), (owner, ident), ident, force)
+            yield from self._end(self._script("job/finish"), (owner, ident), ident, force)
 
-    def cancel(
+    def _cancel(
         self,
         id: str,
         delay_seconds: float | None = None,
         max_deliveries: int | None = None,
         *,
         force: bool = False,
-    ) -> None:
+    ) -> Steps[None]:
         """Give the claimed job back, to the front of its level; its failure count grows by one.
 
         Arguments:
@@ -141,14 +143,19 @@ class Job(Claims, Results, Upkeep):
                 raise ConfigurationError(f"max_deliveries={max_deliveries!r}: 1 or more")
             limit = b"%d" % max_deliveries
         delay_ms = milliseconds("delay_seconds", delay_seconds)
-        self._end(
-            self._script("job/cancel"), (owner, b"cancel", delay_ms, limit, ident), ident, force
-        )
+        args = (owner, b"cancel", delay_ms, limit, ident)
+        yield from self._end(self._script("job/cancel"), args, ident, force)
+        try:
+            yield Send((b"PUBLISH", self.keys.cancel_channel, ident))
+        except CONNECTION_ERRORS:
+            pass  # it is cancelled; nobody counts on being told
 
-    def _end(self, script: Prepared, args: tuple[bytes, ...], ident: bytes, force: bool) -> None:
+    def _end(
+        self, script: Prepared, args: tuple[bytes, ...], ident: bytes, force: bool
+    ) -> Steps[None]:
         hand = self._hand
         try:
-            if not self._operate(script, args, force or ident in hand.ids):
+            if not (yield from self._operate(script, args, force or ident in hand.ids)):
                 whose = "" if force else " by this Job object"
                 raise NotClaimed(f"job {text(ident)!r} is not claimed{whose}")
         except NotClaimed:
@@ -156,17 +163,17 @@ class Job(Claims, Results, Upkeep):
             raise
         hand.ids.discard(ident)
 
-    def _operate(self, script: Prepared, args: tuple[bytes, ...], trusted: bool) -> bool:
+    def _operate(self, script: Prepared, args: tuple[bytes, ...], trusted: bool) -> Steps[bool]:
         """Run a script that must not be run twice; whether it did anything.
 
         When the first reply was lost and the repeat is refused, then because the first was
         carried out: if `trusted`, that is no error.
         """
         try:
-            return bool(self._link.send(((script, args),))[0])
+            return bool((yield Send((script, args), repeat=False))[0])
         except CONNECTION_ERRORS:
             try:
-                return bool(self._link.send(((script, args),))[0]) or trusted
+                return bool((yield Send((script, args), repeat=False))[0]) or trusted
             except JobError:
                 if not trusted:
                     raise
@@ -174,7 +181,7 @@ class Job(Claims, Results, Upkeep):
 
     # An operator's hand --------------------------------------------------------------------
 
-    def stall(self, id: str, reason: str = "") -> None:
+    def _stall(self, id: str, reason: str = "") -> Steps[None]:
         """Take a job out of the running, whatever state it is in, until :meth:`retry`.
 
         Its failures are forgotten. A job that is stalled already keeps its reason.
@@ -182,26 +189,51 @@ class Job(Claims, Results, Upkeep):
         Raises :exc:`~phonon_kombu.errors.NotFound`.
         """
         ident = job_id(id)
-        self._link.run(
-            self._script("job/stall"), (ident, reason.encode("utf-8", "surrogateescape"), b"")
-        )
+        args = (ident, reason.encode("utf-8", "surrogateescape"), b"", self.keys.stall_channel)
+        yield Send((self._script("job/stall"), args))
         self._hand.ids.discard(ident)
 
-    def retry(self, id: str) -> None:
+    def _retry(self, id: str) -> Steps[None]:
         """A stalled job is ready again, at the end of its level.
 
         Raises :exc:`~phonon_kombu.errors.NotStalled`.
         """
-        self._operate(self._script("job/retry"), (job_id(id),), True)
+        args = (job_id(id), self.keys.retry_channel)
+        yield from self._operate(self._script("job/retry"), args, True)
 
-    def retract(self, id: str, *, waiting: bool = False) -> bool:
+    def _retract(self, id: str, *, waiting: bool = False) -> Steps[bool]:
         """Delete a job, whatever state it is in; with `waiting` only one that nobody holds.
 
         Returns whether it was deleted. Raises :exc:`~phonon_kombu.errors.NotFound`.
         """
         ident = job_id(id)
         args = (ident, b"1" if waiting else b"")
-        deleted = self._operate(self._script("job/retract"), args, True)
+        deleted = yield from self._operate(self._script("job/retract"), args, True)
         if deleted:
             self._hand.ids.discard(ident)
         return deleted
+
+
+class Job(JobSteps):
+    """A feed of jobs, made by :meth:`.Thoonk.job`. Safe between threads and after a fork."""
+
+    put = blocking(JobSteps._put)
+    get = blocking(JobSteps._get)
+    finish = blocking(JobSteps._finish)
+    cancel = blocking(JobSteps._cancel)
+    get_result = blocking(JobSteps._get_result)
+    stall = blocking(JobSteps._stall)
+    retry = blocking(JobSteps._retry)
+    retract = blocking(JobSteps._retract)
+    get_ids = blocking(JobSteps._get_ids)
+    get_item = blocking(JobSteps._get_item)
+    get_failure_count = blocking(JobSteps._get_failure_count)
+    get_reason = blocking(JobSteps._get_reason)
+    stats = blocking(JobSteps._stats)
+    describe = blocking(JobSteps._describe)
+    look = blocking(JobSteps._look_at)
+    pause = blocking(JobSteps._pause)
+    resume = blocking(JobSteps._resume)
+    paused = property(blocking(JobSteps._paused))
+    configure = blocking(JobSteps._configure)
+    maintenance = blocking(JobSteps._maintenance)

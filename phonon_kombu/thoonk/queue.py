@@ -5,21 +5,19 @@ from __future__ import annotations
 import uuid
 
 from ..errors import ConfigurationError
-from ..store.client import CONNECTION_ERRORS
 from .base import HIGH, Base, Item
+from .steps import Fresh, Send, Steps, blocking
 
 
-class Queue(Base):
-    """A queue of items, made by :meth:`.Thoonk.queue`. Safe between threads and after a fork.
-
-    Taking an item deletes it, in one step on the server. A taker that dies has taken the item
+class QueueSteps(Base):
+    """Taking an item deletes it, in one step on the server. A taker that dies has taken the item
     with it, and so has one whose connection breaks while the reply is on its way: work that must
     not be lost belongs into a :class:`~.job.Job`.
     """
 
     TYPE = "queue"
 
-    def put(self, item: Item, priority: str | bool | None = None) -> str:
+    def _put(self, item: Item, priority: str | bool | None = None) -> Steps[str]:
         """Add `item` at the end; with ``priority=queue.HIGH`` before all others.
 
         Returns the item's id. Raises :exc:`~phonon_kombu.errors.ConfigurationError` for an item
@@ -31,13 +29,11 @@ class Queue(Base):
                 f"priority={priority!r}: a queue knows queue.HIGH and None; jobs have levels"
             )
         item_id = uuid.uuid4().hex
-        self._link.run(
-            self._script("queue/put"),
-            (item_id.encode(), self._in(item), b"1" if priority else b""),
-        )
+        args = (item_id.encode(), self._in(item), b"1" if priority else b"")
+        yield Send((self._script("queue/put"), args))
         return item_id
 
-    def get(self, timeout: float | None = None) -> Item:
+    def _get(self, timeout: float | None = None) -> Steps[Item]:
         """Take the next item, waiting for one.
 
         Arguments:
@@ -45,29 +41,48 @@ class Queue(Base):
 
         Raises :exc:`queue.Empty` if nothing came in time. If the connection breaks it raises
         redis-py's ``ConnectionError`` and does not ask again by itself: an item may have been
-        taken and lost with the reply.
+        taken and lost with the reply. What the queue's serializer cannot read raises
+        :exc:`~phonon_kombu.errors.MalformedItem`, with the item's bytes; it is taken all the same.
         """
         until = self._deadline(timeout)
         while True:
-            item = self._take()
+            # A connection that was closed while nobody used it can still be told from one that
+            # breaks with our item.
+            yield Fresh()
+            (item,) = yield Send((self._script("queue/get"), ()), repeat=False)
             if item is not None:
                 return self._out(item)
-            self._wait(until, -1)
+            yield from self._until_woken(until)
 
-    def size(self) -> int:
+    def _size(self) -> Steps[int]:
         """How many items wait."""
-        return int(self._link.command(b"LLEN", self.keys.ids))
+        (found,) = yield Send((b"LLEN", self.keys.ids))
+        return int(found)
 
-    def _take(self) -> bytes | None:
-        link = self._link
-        with link.lock:
-            try:
-                # A connection that was closed while nobody used it can still be told from one
-                # that breaks with our item.
-                stale = link.connection().can_read(timeout=0)
-            except CONNECTION_ERRORS:
-                stale = True
-            if stale:
-                link.close()
-            found: bytes | None = link.send(((self._script("queue/get"), ()),))[0]
-            return found
+
+class PyQueueSteps(QueueSteps):
+    """A queue of Python data.
+
+    They go through JSON by default: numbers, text, None, lists, dictionaries; also dates, decimals
+    and UUIDs, as kombu's JSON has them. Who needs more, and trusts everybody who can write to this
+    Redis, makes it with ``serializer="pickle"``.
+    """
+
+    TYPE = "pyqueue"
+    DEFAULT_SERIALIZER = "json"
+
+
+class Queue(QueueSteps):
+    """A queue of items, made by :meth:`.Thoonk.queue`. Safe between threads and after a fork."""
+
+    put = blocking(QueueSteps._put)
+    get = blocking(QueueSteps._get)
+    size = blocking(QueueSteps._size)
+
+
+class PyQueue(PyQueueSteps):
+    """A queue of Python data, made by :meth:`.Thoonk.pyqueue`."""
+
+    put = blocking(PyQueueSteps._put)
+    get = blocking(PyQueueSteps._get)
+    size = blocking(PyQueueSteps._size)

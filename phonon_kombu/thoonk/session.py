@@ -1,33 +1,39 @@
-"""A session: the connection to one Redis, and the way to its jobs and queues."""
+"""A session: the connection to one Redis, and the way to its feeds."""
 
 from __future__ import annotations
 
 import logging
-from functools import partial
+import threading
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 
-from ..errors import ConfigurationError
-from ..phonon import heart
-from ..phonon.node import node_id
 from ..store import addresses
-from ..store.client import CONNECTION_ERRORS, Link, check_server, translate
-from ..store.keys import feeds_key, layout_key, queue_keys
+from ..store.client import CONNECTION_ERRORS, Link, translate
 from .base import Base
+from .catalog import Catalog, Config
+from .events import Handler, Listener
+from .feed import Feed
 from .job import Job
-from .queue import Queue
+from .membership import Membership
+from .notices import Topic
+from .queue import PyQueue, Queue
+from .sorted_feed import SortedFeed
+from .steps import blocking, perform
+from .subscription import Subscription, topics_of
 
 logger = logging.getLogger("phonon_kombu.thoonk")
 
 #: Seconds in which the reply to a command must come when its own wait is over.
 REPLY_SECONDS = 10.0
 
-F = TypeVar("F", bound=Base)
+#: Type of a feed -> its class.
+KINDS = {kind.TYPE: kind for kind in (Feed, SortedFeed, Queue, PyQueue, Job)}
 
 
-class Thoonk:
+class Thoonk(Catalog, Membership):
     """A session with one Redis server. A context manager; safe between threads and after a fork.
 
     Name the server in one of three ways::
@@ -52,6 +58,7 @@ class Thoonk:
             Must be the same for all who share the queues.
         decode: items and results are ``str`` (UTF-8; other bytes as surrogate escapes, so that
             nothing is lost); False leaves them ``bytes``. Put takes both.
+        listen: connect at once, and listen for notices. Without it the first handler does so.
         options: further arguments of ``redis.Redis``, with `host`.
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` for an address that makes no sense,
@@ -73,27 +80,16 @@ class Thoonk:
         prefix: str = "",
         hash_tags: bool = True,
         decode: bool = True,
+        listen: bool = False,
         **options: Any,
     ) -> None:
-        if host is not None and "://" in host:
-            host, url = None, host if url is None else ""
-        named = {"host": host, "port": port, "db": db}
-        given = {name: value for name, value in named.items() if value is not None} | options
-        if [url is not None, client is not None, bool(given)].count(True) > 1 or url == "":
-            raise ConfigurationError("name the server once: by host, or by url, or by client")
-        if url is not None:
-            self._pool = addresses.pool_of_url(url)
-        else:
-            self._pool = addresses.pool_of_client(
-                redis.Redis(**given) if client is None else client
-            )
+        super().__init__(prefix, hash_tags, decode, KINDS)
+        self._pool = addresses.pool_of(host, port, db, url, client, options, redis)
         self._client = client  # a Sentinel's connections ask its pool for the master
-        self.prefix = prefix
-        self.hash_tags = hash_tags
-        self.decode = decode
-        self.link = Link(self._connect, self._pool.release)
-        self._checked = False
-        self._feeds: dict[tuple[type[Base], str], Base] = {}
+        self.link = Link(self.connect, self.release)
+        self._listener = Listener(self)
+        if listen:
+            self._listener.start()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"
@@ -101,62 +97,158 @@ class Thoonk:
     @property
     def address(self) -> str:
         """Where the server is, for people to read; without credentials."""
-        kwargs = self._pool.connection_kwargs
-        place = kwargs.get("path") or f"{kwargs.get('host')}:{kwargs.get('port')}"
-        if "host" not in kwargs and "path" not in kwargs:
-            place = self._pool.connection_class.__name__
-        return f"{place}/{kwargs.get('db') or 0}"
+        return addresses.address_of(self._pool)
 
-    def job(self, name: str) -> Job:
-        """The job feed `name`, made if it does not exist; a Celery queue is one.
+    def __getattr__(self, name: str) -> Any:
+        """A registered feed type: ``thoonk.wishlist("name")``."""
+        kind = self.__dict__.get("_kinds", {}).get(name)
+        if kind is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return lambda feed, config=None, **options: perform(
+            self, self._open(kind, feed, config, **options)
+        )
+
+    # Feeds -----------------------------------------------------------------------------------
+
+    create_feed = blocking(Catalog._create_feed)
+    delete_feed = blocking(Catalog._delete_feed)
+    set_config = blocking(Catalog._set_config)
+    get_config = blocking(Catalog._get_config)
+    feed_exists = blocking(Catalog._feed_exists)
+    get_feeds = blocking(Catalog._get_feeds)
+
+    def feed(
+        self, name: str, config: Config | None = None, *, serializer: str | None = None
+    ) -> Feed:
+        """The feed `name`, made if it does not exist.
 
         The same object every time: what one part of a program claims, another may finish.
 
-        Raises :exc:`~phonon_kombu.errors.ConfigurationError` if `name` is a feed of another
-        type, :exc:`~phonon_kombu.errors.ServerTooOld`,
+        Arguments:
+            config: as in :meth:`create_feed`; a feed that exists is configured anew by it.
+            serializer: of kombu's registry, such as ``json`` or ``msgpack``: items are Python
+                data. It is noted in the feed's configuration, and whoever opens the feed uses it;
+                but for ``pickle``, which everybody has to name. Default: what the feed has, else
+                none: items are text or bytes.
+
+        Raises :exc:`~phonon_kombu.errors.ConfigurationError` if `name` is a feed of another type
+        or serializer, :exc:`~phonon_kombu.errors.ServerTooOld`,
         :exc:`~phonon_kombu.errors.LayoutMismatch`.
         """
-        return self._feed(Job, name)
+        return perform(self, self._open(Feed, name, config, serializer=serializer))
 
-    def queue(self, name: str) -> Queue:
-        """The simple queue `name`, made if it does not exist.
+    def sorted_feed(
+        self,
+        name: str,
+        config: Config | None = None,
+        *,
+        serializer: str | None = None,
+        interop: bool | None = None,
+    ) -> SortedFeed:
+        """The sorted feed `name`, made if it does not exist. Also called ``list``.
 
-        Raises the same errors as :meth:`job`.
+        As :meth:`feed`.
+
+        Arguments:
+            interop: True keeps the order in a LIST, as Thoonk's contract has it, for peers of
+                another kind; moves then take time with the feed's length. Decided when the feed is
+                made; default: what the feed has, else False.
         """
-        return self._feed(Queue, name)
-
-    def _feed(self, kind: type[F], name: str) -> F:
-        if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"a feed's name must be a string, not {name!r}")
-        found = self._feeds.get((kind, name))
-        if found is None:
-            if not self._checked:
-                check_server(self.link, layout_key(self.prefix))
-                self._checked = True
-            self._create(kind.TYPE, name)
-            # Of two threads that come here together, both get the object of the first.
-            found = self._feeds.setdefault((kind, name), kind(self, name))
-        assert isinstance(found, kind)
-        return found
-
-    def _create(self, kind: str, name: str) -> None:
-        config = queue_keys(name, self.prefix, self.hash_tags).config
-        _, _, found = self.link.send(
-            (
-                (b"HSETNX", config, b"type", kind.encode()),
-                (b"SADD", feeds_key(self.prefix), name.encode("utf-8", "surrogateescape")),
-                (b"HGET", config, b"type"),
-            ),
-            repeat=True,
+        return perform(
+            self, self._open(SortedFeed, name, config, serializer=serializer, interop=interop)
         )
-        if found != kind.encode():
-            raise ConfigurationError(f"{name!r} is a feed of the type {found!r}, not {kind!r}")
+
+    list = sorted_feed
+
+    def queue(
+        self, name: str, config: Config | None = None, *, serializer: str | None = None
+    ) -> Queue:
+        """The simple queue `name`, made if it does not exist. As :meth:`feed`."""
+        return perform(self, self._open(Queue, name, config, serializer=serializer))
+
+    def pyqueue(
+        self, name: str, config: Config | None = None, *, serializer: str | None = None
+    ) -> PyQueue:
+        """The queue of Python data `name`, made if it does not exist. As :meth:`feed`.
+
+        Its serializer is JSON unless it is made with another one.
+        """
+        return perform(self, self._open(PyQueue, name, config, serializer=serializer))
+
+    def job(self, name: str, config: Config | None = None, *, serializer: str | None = None) -> Job:
+        """The job feed `name`, made if it does not exist. As :meth:`feed`.
+
+        A Celery queue is one, without a serializer of ours. With one, results go through it too.
+        """
+        return perform(self, self._open(Job, name, config, serializer=serializer))
+
+    def register_feedtype(self, feedtype: str, kind: type[Base]) -> None:
+        """A feed type of your own: ``thoonk.register_feedtype("wishlist", Wishlist)``.
+
+        From then on ``thoonk.wishlist(name)`` gives an object of it, and ``create_feed`` knows it.
+
+        Arguments:
+            feedtype: what it is called, here and in a feed's configuration.
+            kind: a class derived from :class:`.Feed`, :class:`.SortedFeed`, :class:`.Queue`,
+                :class:`.PyQueue` or :class:`.Job`.
+
+        Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+        """
+        self._register_feedtype(feedtype, kind, type(self))
+
+    # Notices ---------------------------------------------------------------------------------
+
+    def register_handler(self, name: str, handler: Handler, feed: str | None = None) -> None:
+        """Have a function called whenever something happens, in whichever process it does.
+
+        It is called in a thread of this session, and handlers wait for each other: what takes long
+        belongs elsewhere. What a handler raises is logged. When this returns, the server has
+        confirmed that it will tell.
+
+        Arguments:
+            name: one of these, or the same with ``_notice`` behind it; the handler is given
+
+                ``create``, ``delete``, ``config``: feed name; ``publish``, ``edit``: feed name,
+                item, id; ``retract``: feed name, id; ``position``: feed name, id, position;
+                ``finish``: feed name, id, result; ``stall``: feed name, id, reason; ``retry``,
+                ``cancel``: feed name, id; ``gap``: seconds for which the connection was lost, and
+                nothing heard.
+            feed: only of this feed; default: of all.
+
+        Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+        """
+        self._listener.register(name, handler, feed)
+
+    def remove_handler(self, name: str, handler: Handler, feed: str | None = None) -> None:
+        """Call a function no more; arguments as it was registered.
+
+        Raises :exc:`~phonon_kombu.errors.ConfigurationError` if it was not.
+        """
+        self._listener.remove(name, handler, feed)
+
+    def listen(self, *kinds: str, feed: str | None = None) -> Subscription:
+        """Notices as they come, to be iterated over: of these kinds, or of all.
+
+        ::
+
+            with thoonk.listen("publish", "retract", feed="news") as notices:
+                for notice in notices:
+                    print(notice.kind, notice.id, notice.item)
+
+        Arguments:
+            kinds: as in :meth:`register_handler`; ``gap`` comes unasked.
+            feed: only of this feed; default: of all.
+
+        Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+        """
+        return self.subscribe(topics_of(kinds, feed))
 
     def close(self) -> None:
         """Close all connections. Claims stay claimed; using the session again connects anew."""
+        self._listener.close()
         for feed in list(self._feeds.values()):
             try:
-                feed.leave()
+                perform(self, feed._leave())
             except CONNECTION_ERRORS as error:
                 logger.debug("closing %r: %r", feed, error)
         self.link.close()
@@ -175,15 +267,24 @@ class Thoonk:
 
     # For the feeds of this session ---------------------------------------------------------
 
-    def _connect(self) -> Any:
-        return addresses.connection_of(self._pool)
+    def connect(self, pool: Any = None) -> Any:
+        """A connection for a conversation of its own, to be given to :meth:`release` after it."""
+        return addresses.connection_of(pool or self._pool)
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back."""
+        self._pool.release(connection)
+
+    def listening_pool(self, patience_seconds: float) -> Any:
+        """The pool for connections that listen for notices."""
+        return addresses.impatient(self._pool, patience_seconds)
 
     def wait(self, wake: bytes, seconds: float) -> None:
         """Wait until the key `wake` is set, for so many seconds at the most, and take it away.
 
         The wait has a connection of its own, so that other threads' commands do not wait too.
         """
-        connection = self._connect()
+        connection = self.connect()
         try:
             # Redis takes a timeout below a millisecond for "for ever".
             connection.send_command("BZPOPMIN", wake, max(seconds, 0.01))
@@ -197,35 +298,12 @@ class Thoonk:
             connection.disconnect()
             raise
         finally:
-            self._pool.release(connection)
+            self.release(connection)
 
-    # Who is alive --------------------------------------------------------------------------
+    def make_lock(self) -> threading.Lock:
+        """A lock for what several threads use."""
+        return threading.Lock()
 
-    @property
-    def server_identity(self) -> tuple[Any, ...]:
-        """What tells this database from another: address, number, key prefix."""
-        kwargs = self._pool.connection_kwargs
-        place = kwargs.get("path") or kwargs.get("host") or id(self)
-        return place, kwargs.get("port"), kwargs.get("db") or 0, self.prefix
-
-    def join(self) -> heart.Heart:
-        """The heart of this process at this database: others give back what we hold if we die."""
-        return heart.join(self.server_identity, self._make_heart)
-
-    def leave(self, beating: heart.Heart) -> None:
-        """The counterpart of :meth:`join`, for those who hold nothing any more."""
-        heart.leave(self.server_identity, beating, goodbye=True)
-
-    def _make_heart(self) -> heart.Heart:
-        pool = addresses.copy_of(self._pool)  # it outlives this session
-        return heart.Heart(
-            node_id(self.server_identity),
-            Link(partial(addresses.connection_of, pool), pool.release),
-            self.prefix,
-            partial(queue_keys, prefix=self.prefix, hash_tags=self.hash_tags),
-            heart.Settings(),
-        )
-
-    def subscription(self) -> Any:
-        """A PUB/SUB conversation of redis-py on a connection of its own, to be closed."""
-        return redis.Redis(connection_pool=self._pool).pubsub()  # type: ignore[no-untyped-call]
+    def subscribe(self, topics: Iterable[Topic]) -> Subscription:
+        """Listen to these topics."""
+        return Subscription(self, topics)

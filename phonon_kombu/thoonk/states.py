@@ -264,13 +264,16 @@ def _text(state: str, cell: Cell, notes: list[str]) -> str:
     return text
 
 
-def diagram() -> str:
-    """The changes of state as a Mermaid state diagram; the absent state is its start and end."""
+def diagram(about: str = "") -> str:
+    """The changes of state as a Mermaid state diagram; the absent state is its start and end.
+
+    With `about` only those into and out of that state.
+    """
     arrows: dict[tuple[str, str], list[str]] = {}
     for name, operation in GRID.items():
         for state, cell in operation.cells.items():
             for new in cell.becomes:
-                if new != state:
+                if new != state and about in ("", state, new):
                     arrows.setdefault((state, new), []).append(name)
     lines = ["stateDiagram-v2"]
     for (old, new), names in arrows.items():
@@ -280,13 +283,18 @@ def diagram() -> str:
 
 
 def refreshed(page: str) -> str:
-    """`page` with the table and the diagram that it shows printed anew.
+    """`page` with the table and the diagrams that it shows printed anew.
 
-    They stand between ``<!-- table -->`` or ``<!-- diagram -->`` and ``<!-- end -->``.
+    They stand between ``<!-- table -->``, ``<!-- diagram -->`` or ``<!-- claims -->`` and
+    ``<!-- end -->``.
     """
-    drawn = {"table": table(), "diagram": f"```mermaid\n{diagram()}\n```"}
+    drawn = {
+        "table": table(),
+        "diagram": f"```mermaid\n{diagram()}\n```",
+        "claims": f"```mermaid\n{diagram(CLAIMED)}\n```",
+    }
     return re.sub(
-        r"(<!-- (table|diagram) -->\n).*?(?=<!-- end -->)",
+        r"(<!-- (table|diagram|claims) -->\n).*?(?=<!-- end -->)",
         lambda match: f"{match[1]}{drawn[match[2]]}\n",
         page,
         flags=re.S,

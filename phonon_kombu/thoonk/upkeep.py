@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import NotFound
 from .base import milliseconds, seconds
 from .inspection import Inspection
+from .steps import Send, Sleep, Steps
 
 #: Jobs of each kind in one slice of the housekeeping. A script promotes 100 at the most.
 SLICE = 100
@@ -32,9 +31,9 @@ class Maintained:
 
 
 class Upkeep(Inspection):
-    """What somebody should do at times. Part of :class:`~.job.Job`."""
+    """What somebody should do at times. Steps of :class:`~.job.Job`."""
 
-    def configure(self, *, claim_timeout_seconds: float | None) -> None:
+    def _configure(self, *, claim_timeout_seconds: float | None) -> Steps[None]:
         """Set what holds for all who use this feed.
 
         Arguments:
@@ -45,39 +44,39 @@ class Upkeep(Inspection):
         """
         value = milliseconds("claim_timeout_seconds", claim_timeout_seconds, above=True)
         if value:
-            self._link.command(b"HSET", self.keys.config, b"claim_timeout", value)
+            yield Send((b"HSET", self.keys.config, b"claim_timeout", value))
         else:
-            self._link.command(b"HDEL", self.keys.config, b"claim_timeout")
+            yield Send((b"HDEL", self.keys.config, b"claim_timeout"))
 
-    def pause(self) -> bool:
+    def _pause(self) -> Steps[bool]:
         """Let nobody claim from this feed until :meth:`resume`, also no Celery worker.
 
         What is claimed runs to its end, and puts go on. Returns whether it was not paused before.
 
         Raises :exc:`~phonon_kombu.errors.NotFound` if the feed was deleted.
         """
-        return self._switch("job/pause")
+        return (yield from self._switch("job/pause"))
 
-    def resume(self) -> bool:
+    def _resume(self) -> Steps[bool]:
         """Let jobs be claimed again; waiting workers begin at once.
 
         Returns whether it was paused. Raises :exc:`~phonon_kombu.errors.NotFound` if the feed
         was deleted.
         """
-        return self._switch("job/resume")
+        return (yield from self._switch("job/resume"))
 
-    def _switch(self, script: str) -> bool:
-        changed = self._link.run(self._script(script), ())
+    def _switch(self, script: str) -> Steps[bool]:
+        (changed,) = yield Send((self._script(script), ()))
         if changed < 0:
             raise NotFound(f"there is no queue named {self.name!r}")
         return bool(changed)
 
-    @property
-    def paused(self) -> bool:
+    def _paused(self) -> Steps[bool]:
         """Whether the feed is paused."""
-        return bool(self._link.command(b"HEXISTS", self.keys.config, b"paused"))
+        (found,) = yield Send((b"HEXISTS", self.keys.config, b"paused"))
+        return bool(found)
 
-    def maintenance(self, grace_seconds: float = 1.0) -> Maintained:
+    def _maintenance(self, grace_seconds: float = 1.0) -> Steps[Maintained]:
         """Do the housekeeping that no claim does. Any process may, at any time; in slices.
 
         Makes ready what is due, drops what has expired, cancels what was claimed too long ago
@@ -94,40 +93,43 @@ class Upkeep(Inspection):
         promoted = expired = timed_out = 0
         counts = [SLICE]
         while max(counts) >= SLICE:
-            *counts, _ = self._link.run(self._script("job/maintain"), (b"%d" % SLICE, b""))
+            ((*counts, _),) = yield Send((self._script("job/maintain"), (b"%d" % SLICE, b"")))
             promoted += counts[0]
             expired += counts[1]
             timed_out += counts[2]
-        return Maintained(promoted, expired, timed_out, self._relist(grace))
+        return Maintained(promoted, expired, timed_out, (yield from self._relist(grace)))
 
-    def _relist(self, grace_seconds: float) -> int:
-        ready, entries = self._link.run(self._script("job/census"), ())
+    def _relist(self, grace_seconds: float) -> Steps[int]:
+        ((ready, entries),) = yield Send((self._script("job/census"), ()))
         if ready == entries:
             return 0
-        listed = set(self._walk())
-        missing = {job for job, state, _ in self._scan() if state == b"ready"} - listed
-        del listed
+        listed = yield from self._walk()
+        jobs = yield from self._scan()
+        missing = {job for job, state, _ in jobs if state == b"ready"} - listed
+        del listed, jobs
         if missing:
-            time.sleep(grace_seconds)
-            missing.difference_update(self._walk())
+            yield Sleep(grace_seconds)
+            missing.difference_update((yield from self._walk()))
         lost = list(missing)
-        return sum(
+        relisted = 0
+        for start in range(0, len(lost), SLICE):
             # It looks again, whether they are in another state by now.
-            self._link.run(self._script("job/relist"), lost[start : start + SLICE])
-            for start in range(0, len(lost), SLICE)
-        )
+            (count,) = yield Send((self._script("job/relist"), lost[start : start + SLICE]))
+            relisted += count
+        return relisted
 
-    def _walk(self) -> Iterator[bytes]:
+    def _walk(self) -> Steps[set[bytes]]:
         """All entries of the ids lists; none is missed while jobs are put and claimed.
 
         From the end where jobs are put to the end where they are taken: an entry that moves
         meanwhile moves ahead of us and comes twice.
         """
+        found: set[bytes] = set()
         for level in self.keys.levels:
             start, part = 0, [b""]
             while part:
-                part = self._link.command(
-                    b"LRANGE", level, b"%d" % start, b"%d" % (start + WALK_SLICE - 1)
-                )
-                yield from part
+                end = start + WALK_SLICE - 1
+                (part,) = yield Send((b"LRANGE", level, b"%d" % start, b"%d" % end))
+                found.update(part)
                 start += WALK_SLICE
+        return found

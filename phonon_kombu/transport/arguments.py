@@ -22,6 +22,7 @@ FIELDS = (
     b"rules",
 )
 
+
 #: A rate limit lets so much time's worth of jobs go at once, so that one claim brings several.
 BURST_MS = 100
 
@@ -48,7 +49,8 @@ def fields_of(queue: str, arguments: Mapping[str, Any] | None) -> dict[bytes, by
         return None
     if b"dead_routing_key" in fields and b"dead_exchange" not in fields:
         raise _wrong(queue, "x-dead-letter-routing-key", given, "without x-dead-letter-exchange")
-    if fields.keys() & {b"message_ttl", b"max_length"}:
+    if fields.keys() & {b"message_ttl", b"max_length", b"expires"}:
+        # A publisher that knows nothing of the queue asks for this one field.
         fields[b"rules"] = b"1"
     return fields
 

@@ -1,4 +1,4 @@
-"""The channel: declares, consumes and closes; it publishes and claims by its other halves.
+"""The channel: consumes and closes; it declares, publishes and claims by its other halves.
 
 Overridden of kombu's Redis channel (all else, the connections, TLS, Sentinel, credentials and
 PUB/SUB, stays its own):
@@ -10,7 +10,7 @@ basic_consume, basic_cancel             the waiter learns of the queue
 basic_get, basic_ack, basic_reject,     claims, finishes and stalls
 QoS, Message
 queue_declare, queue_delete, _size,     states of the job machine; a declared queue exists
-_new_queue, _has_queue, _purge
+_new_queue, _has_queue, _purge          (declaring.py)
 queue_unbind, exchange_delete,          bindings with a version (routing.py)
 _queue_bind, get_table
 _connparams, client                     our URL forms, TLS that verifies (connections.py)
@@ -21,34 +21,34 @@ close                                   needs no transport and no server
 from __future__ import annotations
 
 import logging
-import math
 import os
 import weakref
 from queue import Empty
+from time import monotonic
 from typing import Any
 
-from amqp.protocol import queue_declare_ok_t
-from kombu.exceptions import ChannelError
 from kombu.transport import redis as stock
 from kombu.transport import virtual
-from kombu.transport.base import to_rabbitmq_queue_arguments
+from redis.exceptions import TimeoutError
 
 from ..errors import ConfigurationError
 from ..store.client import CONNECTION_ERRORS
-from ..store.keys import feeds_key, lettered_key
+from ..store.patience import at_most, seconds_left
 from ..store.scripts import load
-from . import arguments, codec, options
+from . import options
 from .connections import Connections, SentinelConnections
+from .declaring import Declaring
 from .message import Message
 from .outbox import keeper
-from .publish import Publishing
 from .qos import QoS
 
 logger = logging.getLogger("phonon_kombu.transport")
 
-#: Jobs deleted in one step of a purge.
-PURGE_SLICE = 400
+#: So long may the server be silent while channels are closed, all of a connection together.
+CLOSING_SECONDS = 4.0
 
+#: For so long after that the other channels of the connection do not try again.
+SILENT_SECONDS = 10.0
 
 #: All channels of this process, for the child of a fork.
 _channels: weakref.WeakSet[Channel] = weakref.WeakSet()
@@ -65,7 +65,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-class Channel(Publishing):
+class Channel(Declaring):
     """A channel of ``phonon://``."""
 
     QoS = QoS
@@ -84,8 +84,6 @@ class Channel(Publishing):
         # name was once bound to a fanout exchange anywhere is never polled again.
         self._fanout_queues = connection.fanout_queues
         self._job_queues: list[str] = []
-        #: Queues with a lifetime that this channel declared -> milliseconds.
-        self._expires: dict[str, int] = {}
         super().__init__(connection, **kwargs)
         if self.QoS is virtual.QoS:
             raise ConfigurationError(
@@ -171,6 +169,16 @@ class Channel(Publishing):
         return self.qos.restore_unacked()
 
     @property
+    def _in_poll(self) -> Any:
+        """The connection that waits for work, False while none does: kombu's name for it, which
+        its own code and Celery's look at."""
+        return self.waiter.connection if self.waiter.waiting else False
+
+    @_in_poll.setter
+    def _in_poll(self, connection: Any) -> None:
+        pass  # kombu notes so that it is lost; the waiter knows
+
+    @property
     def active_queues(self) -> list[str]:
         """Queues being consumed from, but for those of fanout exchanges."""
         return self._job_queues
@@ -181,141 +189,6 @@ class Channel(Publishing):
             dict.fromkeys(q for q in self._active_queues if q not in self.active_fanout_queues)
         )
         super()._update_queue_cycle()
-
-    # Queues --------------------------------------------------------------------------------
-
-    def queue_declare(
-        self, queue: str | None = None, passive: bool = False, **kwargs: Any
-    ) -> queue_declare_ok_t:
-        """Declare `queue`, or with `passive` only see that it exists.
-
-        Arguments make the queue's rules, in the place of earlier ones (:mod:`.arguments`). A
-        declaration that brings none leaves them.
-
-        Raises ``kombu.exceptions.ChannelError`` (404) where a passive one does not, and
-        :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that make no sense.
-        """
-        queue = queue or f"amq.gen-{codec.new_id()}"
-        if not passive:
-            self._new_queue(queue, **kwargs)
-        stats = self._stats(queue)
-        if passive and not stats[7]:
-            raise ChannelError(
-                f"NOT_FOUND - no queue {queue!r} in vhost "
-                f"{self.connection.client.virtual_host or '/'!r}",
-                (50, 10),
-                "Channel.queue_declare",
-                "404",
-            )
-        return queue_declare_ok_t(queue, stats[0], 0)
-
-    def _new_queue(self, queue: str, auto_delete: bool = False, **kwargs: Any) -> None:
-        if auto_delete:
-            self.auto_delete_queues.add(queue)
-        keys, prefix = self.keys(queue), self.global_keyprefix
-        rules = arguments.fields_of(queue, kwargs.get("arguments"))
-        calls: list[Any] = [
-            (b"HSET", keys.config, b"type", b"job"),
-            (b"SADD", feeds_key(prefix), queue.encode()),
-        ]
-        if rules is not None:
-            # All or none: a declaration without rules, such as a publisher's, leaves them alone.
-            gone = [field for field in arguments.FIELDS if field not in rules]
-            calls += [
-                (b"HSET", keys.config, *(part for rule in rules.items() for part in rule)),
-                (b"HDEL", keys.config, *gone),
-            ]
-            if b"dead_exchange" in rules:
-                calls.append((b"SADD", lettered_key(prefix), queue.encode()))
-                self.letters.watch()
-            if b"rules" in rules:
-                self._ruled.add(queue)
-        if self.claim_timeout is not None and b"claim_timeout" not in (rules or {}):
-            timeout_ms = b"%d" % math.ceil(self.claim_timeout * 1000)
-            calls.append((b"HSET", keys.config, b"claim_timeout", timeout_ms))
-        *_, lifetime = self.link.send([*calls, (load("job/touch").prepare(keys), ())], repeat=True)
-        if lifetime:
-            self._expires[queue] = lifetime
-        else:
-            self._expires.pop(queue, None)
-
-    def queue_delete(
-        self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
-    ) -> int | None:
-        """Delete `queue` with its bindings and all its jobs; returns how many were ready."""
-        if if_empty and self._size(queue):
-            return None
-        for exchange, routing_key, pattern in self.router.bindings_of(queue):
-            self.router.unbind(exchange, routing_key, pattern or None, queue)
-        self.auto_delete_queues.discard(queue)
-        keys = self.keys(queue)
-        stats, *_ = self.link.send(
-            (
-                (load("job/stats").prepare(keys), ()),
-                (b"UNLINK", *keys.all),
-                (b"SREM", feeds_key(self.global_keyprefix), queue.encode()),
-                (b"SREM", lettered_key(self.global_keyprefix), queue.encode()),
-            ),
-            repeat=True,
-        )
-        self.state.queue_bindings_delete(queue)
-        self._fanout_queues.pop(queue, None)
-        return int(stats[0])
-
-    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
-        self.queue_delete(queue)
-
-    def _stats(self, queue: str) -> list[int]:
-        found: list[int] = self.link.run(load("job/stats").prepare(self.keys(queue)), ())
-        return found
-
-    def _size(self, queue: str) -> int:
-        return self._stats(queue)[0]
-
-    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
-        return bool(self._stats(queue)[7])
-
-    def _purge(self, queue: str) -> int:
-        purge = load("job/purge").prepare(self.keys(queue))
-        total, more = 0, 1
-        while more:
-            count, more = self.link.run(purge, (b"%d" % PURGE_SLICE,))
-            total += count
-        return total
-
-    # Exchanges -----------------------------------------------------------------------------
-
-    def _queue_bind(self, exchange: str, routing_key: str, pattern: str | None, queue: str) -> None:
-        if self.typeof(exchange).type == "fanout":
-            self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
-        self.router.bind(exchange, routing_key, pattern, queue)
-
-    def queue_unbind(
-        self,
-        queue: str,
-        exchange: str | None = None,
-        routing_key: str = "",
-        arguments: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Undo a binding."""
-        exchange = exchange or "amq.direct"
-        self.state.binding_delete(queue, exchange, routing_key)
-        meta = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)
-        self.router.unbind(exchange, *meta)
-
-    def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False) -> None:
-        """Delete `exchange` and its bindings; the queues stay."""
-        self.router.drop_exchange(exchange)
-        for key in [k for k in self.state.bindings if k.exchange == exchange]:
-            self.state.binding_delete(key.queue, key.exchange, key.routing_key)
-        self.state.exchanges.pop(exchange, None)
-
-    def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
-        return list(self.router.table(exchange, fresh=True).rows)
-
-    def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
-        return to_rabbitmq_queue_arguments(arguments, **kwargs)
 
     # The end -------------------------------------------------------------------------------
 
@@ -331,6 +204,23 @@ class Channel(Publishing):
         self.closed = self._closing = True
         keeper.forget(self)
         transport = self.connection
+        silent = transport is not None and monotonic() - transport.silent_at < SILENT_SECONDS
+        with at_most(0.0 if silent else CLOSING_SECONDS):
+            self._take_leave()
+            try:
+                seconds_left()
+            except TimeoutError:
+                if transport is not None:
+                    transport.silent_at = monotonic()
+        if transport is not None:
+            transport.cycle.discard(self)
+        self._disconnect()
+        if transport is not None:
+            transport.close_channel(self)
+        self.exchange_types = None
+
+    def _take_leave(self) -> None:
+        """Say what is still to be said, and note it where the server does not hear."""
         self.waiter.close()
         for queue in [q for q in list(self._fanout_queues) if q in self.auto_delete_queues]:
             try:
@@ -342,12 +232,6 @@ class Channel(Publishing):
         if self._qos is not None:
             self._qos.restore_unacked_once()
         self.leave()
-        if transport is not None:
-            transport.cycle.discard(self)
-        self._disconnect()
-        if transport is not None:
-            transport.close_channel(self)
-        self.exchange_types = None
 
     def _forget_consumer(self, consumer_tag: str) -> None:
         self._consumers.discard(consumer_tag)

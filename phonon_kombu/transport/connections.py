@@ -12,26 +12,21 @@ from kombu.utils.objects import cached_property
 from kombu.utils.url import _parse_url
 
 from .. import errors
-from ..store.client import SILENCE_SECONDS, Link, check_server, translate
+from ..store.addresses import connection_of
+from ..store.checks import check_rights, check_server
+from ..store.client import Link, translate
 from ..store.keys import layout_key
+from ..store.patience import GREETING_SECONDS, SILENCE_SECONDS, at_most, greet
 from . import orphans
 
 #: Bytes read from the polling socket at once: a whole claim of messages.
 READ_BYTES = 262144
 
 
-def acquire_from(pool: Any) -> Any:
-    """A connection of `pool`, kept out of it until released."""
-    try:
-        return pool.get_connection()
-    except TypeError:  # redis-py before 5.3 wants to know for what
-        return pool.get_connection("_")
-
-
 class Connections(stock.Channel):
     """What a channel talks through. Part of :class:`~.channel.Channel`."""
 
-    socket_connect_timeout: float | None = 10.0
+    socket_connect_timeout: float | None = GREETING_SECONDS
     _sentinel_manager: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -60,11 +55,11 @@ class Connections(stock.Channel):
         manager = self._sentinel_manager
         pool = self._get_pool()
         self._sentinel_manager = manager
-        return Link(partial(acquire_from, pool), pool.release)
+        return Link(partial(connection_of, pool), pool.release)
 
     def acquire_connection(self, pool: Any) -> Any:
         """A connection of `pool` (None: the plain one), kept out of it until released."""
-        return acquire_from(self.pool if pool is None else pool)
+        return connection_of(self.pool if pool is None else pool)
 
     def check_server(self) -> None:
         """Once per connection: is this a server, and are these data, that we can work with?
@@ -73,7 +68,9 @@ class Connections(stock.Channel):
         """
         transport = self.connection
         if transport is not None and not transport.server_checked:
-            check_server(self.link, layout_key(self.global_keyprefix))
+            with at_most(GREETING_SECONDS):
+                check_server(self.link, layout_key(self.global_keyprefix))
+                check_rights(self.link, self.global_keyprefix)
             transport.server_checked = True
         orphans.settle(self.server_identity, self.link)
 
@@ -112,7 +109,18 @@ class Connections(stock.Channel):
         if not embedded and (self.connection.tls or info.ssl is True):
             self._secure(params, info.ssl)
         params["socket_read_size"] = READ_BYTES
+        params["redis_connect_func"] = greet
         return params
+
+    def _process_credential_provider(self, given: Any, connparams: dict[str, Any]) -> None:
+        # kombu 5.6.0 has no such method, and calls none.
+        try:
+            super()._process_credential_provider(given, connparams)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise errors.ConfigurationError(
+                f"credential_provider={given!r} is no importable name of a subclass of "
+                f"redis.CredentialProvider, and no instance of one: {error}"
+            ) from error
 
     def _prepare_virtual_host(self, vhost: Any) -> int:
         try:
@@ -182,10 +190,18 @@ class SentinelConnections(Connections, stock.SentinelChannel):
             raise errors.ConfigurationError(
                 "phonon+sentinel:// needs the transport option 'master_name'"
             )
+        to_sentinels = getattr(self, "sentinel_kwargs", None)
+        if to_sentinels is None:
+            # As redis-py does it, but for the one that its older clients do not take.
+            to_sentinels = {
+                name: value
+                for name, value in params.items()
+                if name.startswith("socket_") and name != "socket_read_size"
+            }
         manager: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
             self._sentinels(),
             min_other_sentinels=getattr(self, "min_other_sentinels", 0),
-            sentinel_kwargs=getattr(self, "sentinel_kwargs", None),
+            sentinel_kwargs=to_sentinels,
             **params,
         )
         if asynchronous:

@@ -10,7 +10,8 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from ..store.client import CONNECTION_ERRORS, Healable, limit_silence, pack_calls, translate
+from ..store.client import CONNECTION_ERRORS, Healable, pack_calls, translate
+from ..store.patience import hurry, limit_silence
 
 logger = logging.getLogger("phonon_kombu.transport")
 
@@ -103,6 +104,7 @@ class Conversation:
             connection.disconnect()
             return
         self.waiting = False
+        hurry(connection)
         while self._outstanding:
             call, handler = self._outstanding[0]
             try:

@@ -17,7 +17,8 @@ import logging
 from time import monotonic
 from typing import Any, NamedTuple
 
-from ..errors import MalformedItem, PhononError, Unbound
+from ..errors import ItemTooLarge, JobError, MalformedItem, PhononError
+from ..phonon.recovery import limit
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import caretaker_key, lettered_key
 from ..store.scripts import load
@@ -38,6 +39,9 @@ ELECTION_MS = 3000
 #: How often a consumer asks whether there are such queues, seconds.
 ASK_SECONDS = 10.0
 
+#: How long to leave letters alone that can go nowhere, seconds.
+RETRY_SECONDS = 5.0
+
 #: Letters read at once, and forwarded in one go.
 SLICE = 50
 MOST = 500
@@ -47,6 +51,11 @@ SPENT = ("x-deduplication-id", "x-deduplication-ttl", "x-deduplication-of", "x-d
 
 #: What may keep a letter from being forwarded, for a while.
 PASSING_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, PhononError)
+
+#: What is wrong with one letter, or with the queue that it is for.
+UNDELIVERABLE: tuple[type[Exception], ...] = (
+    JobError, ItemTooLarge, ValueError, TypeError, KeyError,
+)  # fmt: skip
 
 
 class Letter(NamedTuple):
@@ -73,6 +82,8 @@ class Letters:
         self._watching = False
         self._next_at = self._asked_at = 0.0
         self._complained: set[str] = set()
+        #: Queues whose letters cannot go -> when to try again.
+        self._retry_at: dict[str, float] = {}
 
     def watch(self) -> None:
         """There is a queue with a dead-letter exchange: take part in looking after it."""
@@ -115,6 +126,7 @@ class Letters:
         if not queues:
             self._watching = False
             return ASK_SECONDS
+        most = limit(channel.max_deliveries)
         names = [queue.decode() for queue in queues]
         for start in range(0, len(names), SLICE):
             part = names[start : start + SLICE]
@@ -122,16 +134,16 @@ class Letters:
             for queue in part:
                 keys = channel.keys(queue)
                 calls += [
-                    (load("job/maintain").prepare(keys), (b"100",)),
+                    (load("job/maintain").prepare(keys), (b"100", most)),
                     (b"LLEN", keys.dead),
                     (b"HEXISTS", keys.config, b"dead_exchange"),
                 ]
             replies = channel.link.send(calls, repeat=True)
             for i, queue in enumerate(part):
                 (*done, soonest_ms), letters, lettered = replies[3 * i : 3 * i + 3]
-                if letters:
+                if letters and monotonic() >= self._retry_at.get(queue, 0.0):
                     self.forward(queue)
-                elif not lettered:
+                elif not letters and not lettered:
                     channel.link.command(b"SREM", lettered_key(prefix), queue.encode())
                 if max(done) >= 100:
                     wait = 0.0
@@ -164,17 +176,26 @@ class Letters:
             if not letters or exchange is None:
                 break
             for entry in letters:
-                if self._deliver(queue, entry, exchange.decode(), key):
+                try:
+                    delivered = self._deliver(queue, entry, exchange.decode(), key)
+                except UNDELIVERABLE as error:
+                    # One letter must not hold up the others.
+                    logger.debug("a dead letter of queue %r: %r", queue, error)
+                    delivered = False
+                if delivered:
                     # From the left, where it stands.
                     channel.link.command(b"LREM", keys.dead, b"1", entry)
                     done += 1
                 else:
                     stuck += 1
+        self._retry_at.pop(queue, None)
+        if stuck and not done:
+            self._retry_at[queue] = monotonic() + RETRY_SECONDS
         if stuck and queue not in self._complained:
             self._complained.add(queue)
             logger.warning(
                 "%d dead letter(s) of queue %r stay there: no queue is bound to its dead-letter "
-                "exchange for them",
+                "exchange for them, or it takes none",
                 stuck,
                 queue,
             )
@@ -214,16 +235,13 @@ class Letters:
             put = load("job/put").prepare(
                 channel.keys(target), ids=channel.keys(target).levels[level]
             )
-            try:
-                channel.link.run(
-                    put,
-                    (
-                        job_id, item, job_id + b"~" + nonce.encode(), b"%d" % level, b"0", b"",
-                        b"", binding, b"", b"", b"", channel.order,
-                    ),
-                )  # fmt: skip
-            except Unbound:
-                return False
+            channel.link.run(
+                put,
+                (
+                    job_id, item, job_id + b"~" + nonce.encode(), b"%d" % level, b"0", b"", b"",
+                    binding, b"", b"", b"", channel.order,
+                ),
+            )  # fmt: skip
         return True
 
     def _routes(self, exchange: str, routing_key: str) -> list[tuple[str, bytes]]:
@@ -262,7 +280,8 @@ def note_death(message: dict[str, Any], letter: Letter, queue: str) -> None:
         death = {"count": 0, "reason": letter.reason, "queue": queue}
     else:
         deaths.remove(death)
-    death["count"] = int(death.get("count") or 0) + 1
+    count = death.get("count")
+    death["count"] = count + 1 if isinstance(count, int) else 1
     death.setdefault("time", letter.at_ms // 1000)
     death.setdefault("exchange", exchange)
     death.setdefault("routing-keys", [str(info.get("routing_key", queue))])

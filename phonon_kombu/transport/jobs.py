@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
@@ -14,6 +15,7 @@ from ..phonon.node import new_owner, node_id
 from ..phonon.recovery import limit, recover
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import QueueKeys, queue_keys
+from ..store.patience import alone
 from ..store.scripts import load
 from . import codec, orphans
 from .connections import Connections
@@ -44,6 +46,8 @@ class Jobs(Connections):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.outbox = Outbox(keeper)
+        self._flushing = threading.Lock()
+        self._sending: list[tuple[str, list[bytes]]] = []
         self.claims_lost = False
         self.returned = Returned()
         self.heart: heart.Heart | None = None
@@ -131,9 +135,10 @@ class Jobs(Connections):
 
     def stall(self, queue: str, job_id: bytes, reason: str) -> None:
         """Take a job that we hold out of the running; it waits for an operator."""
-        args = (job_id, reason.encode("utf-8", "replace"), self.owner)
+        keys = self.keys(queue)
+        args = (job_id, reason.encode("utf-8", "replace"), self.owner, keys.stall_channel)
         try:
-            self.link.run(load("job/stall").prepare(self.keys(queue)), args)
+            self.link.run(load("job/stall").prepare(keys), args)
         except (NotFound, NotClaimed) as error:
             # Retracted or stalled by somebody meanwhile, or given to another who lives.
             logger.warning("Job %r of queue %r was not ours to stall: %s", job_id, queue, error)
@@ -142,16 +147,21 @@ class Jobs(Connections):
 
     def flush(self) -> None:
         """Send all acknowledgements that wait."""
-        taken = self.outbox.take()
-        if not taken:
-            return
-        script = load("job/finish")
-        calls = [(script.prepare(self.keys(q)), (self.owner, *ids)) for q, ids in taken]
-        try:
-            self.link.send(calls, repeat=True)
-        except BaseException:
-            self.outbox.put_back(taken)
-            raise
+        # One thread at a time: what another has taken is neither here nor there meanwhile.
+        with alone(self._flushing):
+            taken = self.outbox.take()
+            if not taken:
+                return
+            script = load("job/finish")
+            calls = [(script.prepare(self.keys(q)), (self.owner, *ids)) for q, ids in taken]
+            self._sending = taken
+            try:
+                self.link.send(calls, repeat=True)
+            except BaseException:
+                self.outbox.put_back(taken)
+                raise
+            finally:
+                self._sending = []
 
     def after_fork(self) -> None:
         """In a forked child: what is claimed and to be said is the parent's.
@@ -160,6 +170,8 @@ class Jobs(Connections):
         """
         self.owner = new_owner(self.server_identity)
         self.outbox = Outbox(keeper)
+        self._flushing = threading.Lock()
+        self._sending = []
         self.claims_lost = False
         self.returned = Returned()
         self.heart = None
@@ -220,6 +232,8 @@ class Jobs(Connections):
                 known.setdefault(message.job[0], []).append(message.job[1])
         for queue, job_id, *_ in self.waiter.buffer:
             known.setdefault(queue, []).append(job_id)
+        for queue, ids in self.waiter.acking:
+            known.setdefault(queue, []).extend(ids)
         self.flush()
         for queue in list(self.waiter.claimed_queues):
             recover(self.link, self.keys(queue), self.owner, b"restore", known.get(queue, ()))
@@ -263,21 +277,24 @@ class Jobs(Connections):
             self.recover_lost()
         except Exception as error:
             logger.debug("closing a channel: %r", error)
-        if self.heart is not None and not (len(self.outbox) or self.claims_lost):
-            held = orphans.pending(self.server_identity)
-            heart.leave(self.server_identity, self.heart, goodbye=not held)
-            self.heart = None
-        if (len(self.outbox) or self.claims_lost) and self.waiter.claimed_queues:
+        # Also what another thread is trying to say at this moment: twice does no harm.
+        owed = [*self._sending, *self.outbox.take()]
+        beating, self.heart = self.heart, None
+        if (owed or self.claims_lost) and self.waiter.claimed_queues:
             orphans.note(
                 self.server_identity,
                 orphans.Orphan(
                     self.owner,
                     frozenset(self.waiter.claimed_queues) if self.claims_lost else frozenset(),
-                    self.outbox.take(),
+                    owed,
                     self.global_keyprefix,
                     self.hash_tags,
+                    beating,
                 ),
             )
+        elif beating is not None:
+            held = orphans.pending(self.server_identity)
+            heart.leave(self.server_identity, beating, goodbye=not held)
 
     def in_use(self, queue: str) -> list[Any]:
         """Calls that note the use of a queue that lives only while it is used."""

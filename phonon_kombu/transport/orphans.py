@@ -13,6 +13,7 @@ import os
 import threading
 from typing import NamedTuple
 
+from ..phonon import heart
 from ..phonon.recovery import recover
 from ..store.client import CONNECTION_ERRORS, Link
 from ..store.keys import queue_keys
@@ -29,6 +30,8 @@ class Orphan(NamedTuple):
     finished: list[tuple[str, list[bytes]]]
     prefix: str
     hash_tags: bool
+    #: It beats on until the debts are settled: the claims are still this process's.
+    beating: heart.Heart | None = None
 
 
 _lock = threading.Lock()
@@ -77,6 +80,8 @@ def settle(server: tuple[object, ...], link: Link) -> None:
                 _orphans.setdefault(server, []).extend(mine)
             raise
         mine.pop()
+        if orphan.beating is not None:
+            heart.leave(server, orphan.beating, goodbye=not (mine or pending(server)))
         if given:
             logger.info("Gave back %d message(s) of a connection that was lost", given)
 

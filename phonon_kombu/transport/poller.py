@@ -11,6 +11,7 @@ from kombu.transport import redis as stock
 from kombu.utils.eventio import poll
 
 from ..store.client import CONNECTION_ERRORS
+from .pacing import CREDIT_SECONDS
 
 logger = logging.getLogger("phonon_kombu.transport")
 
@@ -19,10 +20,6 @@ REPLY_SECONDS = 30.0
 
 #: How long to wait for the reply of a claim when the caller wants no waiting, seconds.
 SHORTEST_POLL_SECONDS = 0.1
-
-
-#: How often to see, while a consumer has no credit, whether it has some again, seconds.
-CREDIT_SECONDS = 0.05
 
 
 class Poller(stock.MultiChannelPoller):
@@ -142,6 +139,7 @@ class Poller(stock.MultiChannelPoller):
         if self._loop is not None:
             channel.waiter.deliver()
             channel.waiter.limit_linger(self._loop.call_later)
+            channel.waiter.await_credit(self._loop.call_later)
 
     def handle_event(self, fileno: int, event: int) -> Any:
         # An error on a socket is read like a message: the reading tells which error it is.
@@ -208,6 +206,8 @@ class Poller(stock.MultiChannelPoller):
                 )
                 waiter.connection.disconnect()
                 waiter.disconnected()
+                # The other connection leads to the same server, and it would be waited for too.
+                channel.link.close()
 
     def check_health(self) -> None:
         """What is done every few seconds with an event loop."""

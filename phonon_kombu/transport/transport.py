@@ -11,7 +11,8 @@ from redis import exceptions as redis_errors
 
 from ..errors import ConfigurationError
 from ..store.client import Healable
-from .channel import Channel, SentinelChannel
+from ..store.patience import at_most
+from .channel import CLOSING_SECONDS, Channel, SentinelChannel
 from .poller import Poller
 
 #: Errors that a new connection heals: they must make a worker connect again, not end it.
@@ -28,6 +29,14 @@ FORMS = ("socket", "sentinel", "embedded")
 
 #: Seconds between looks at the health of the long-lived connections, with an event loop.
 HEALTH_INTERVAL_SECONDS = 10
+
+
+#: How long an event loop with a consumer of ours sleeps at the most, seconds.
+LONGEST_SLEEP_SECONDS = 0.5
+
+
+def _nothing() -> None:
+    pass
 
 
 class Transport(stock.Transport):
@@ -53,6 +62,8 @@ class Transport(stock.Transport):
         self.polling_interval = None
         self.cycle = Poller()
         self.server_checked = False
+        #: When a channel was closed to whose last words the server did not answer.
+        self.silent_at = float("-inf")
         #: Queues bound to fanout exchanges: queue -> (exchange, routing key).
         self.fanout_queues: dict[str, tuple[str, str]] = {}
         form, separator, _ = (client.hostname or "").partition("://")
@@ -70,9 +81,10 @@ class Transport(stock.Transport):
 
     def close_connection(self, connection: Any) -> None:
         # The channels first: they still hear their outstanding replies.
-        for channels in (self._avail_channels, self.channels):
-            while channels:
-                channels.pop().close()
+        with at_most(CLOSING_SECONDS):
+            for channels in (self._avail_channels, self.channels):
+                while channels:
+                    channels.pop().close()
         self.cycle.close()
 
     def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> None:
@@ -96,10 +108,13 @@ class Transport(stock.Transport):
         cycle = self.cycle
         cycle.attach(loop, self.on_readable)
         loop.on_tick.add(cycle.on_poll_start)
-        previous = getattr(cycle, "health_timer", None)
-        if previous is not None:
-            previous.cancel()
-        cycle.health_timer = loop.call_repeatedly(HEALTH_INTERVAL_SECONDS, cycle.check_health)
+        for timer in getattr(cycle, "timers", ()):
+            timer.cancel()
+        cycle.timers = [
+            loop.call_repeatedly(HEALTH_INTERVAL_SECONDS, cycle.check_health),
+            # A signal does not end the wait for events: Celery heeds it when the loop comes by.
+            loop.call_repeatedly(LONGEST_SLEEP_SECONDS, _nothing),
+        ]
 
     def unregister_from_event_loop(self, connection: Any, loop: Any) -> None:
         loop.on_tick.discard(self.cycle.on_poll_start)

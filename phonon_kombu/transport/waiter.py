@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from itertools import zip_longest
 from time import monotonic
@@ -26,27 +25,22 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 from ..store.scripts import Prepared, load
-from .conversation import Conversation, Entry, Handler
+from .conversation import Entry, Handler
 from .outbox import keeper
+from .pacing import LARGEST_CLAIM, Pacing
 from .returns import NEVER
 
 logger = logging.getLogger("phonon_kombu.transport")
-
-#: Jobs claimed at once by a consumer without a prefetch limit.
-LARGEST_CLAIM = 100
 
 #: Prefetch count from which the next claim is sent while the last one is worked on. With fewer, the
 #: claims that are half as large cost more than the wait that they save.
 AHEAD_FROM = 32
 
-#: Seconds that a busy consumer waits for more credit before it claims a few jobs only.
-LINGER_SECONDS = 0.005
-
 #: Seconds for which messages are handed over before the event loop gets a turn.
 DELIVERY_SLICE_SECONDS = 0.02
 
 
-class Waiter(Conversation):
+class Waiter(Pacing):
     """Waits, claims and hands over for one channel.
 
     Arguments:
@@ -57,21 +51,19 @@ class Waiter(Conversation):
     def __init__(self, channel: Any, polling_interval_seconds: float) -> None:
         super().__init__(channel)
         self.polling_interval_seconds = polling_interval_seconds
-        #: Claimed and not yet handed over.
-        self.buffer: deque[Entry] = deque()
         #: Queues that may have jobs.
         self.hot: dict[str, None] = {}
         #: Queues of which jobs were ever claimed.
         self.claimed_queues: set[str] = set()
         self._fresh: list[list[Entry]] = []
-        self._acking: list[tuple[str, list[bytes]]] = []
+        #: Acknowledgements in the outstanding write, or the one about to be sent.
+        self.acking: list[tuple[str, list[bytes]]] = []
         self._claims: dict[str, tuple[Prepared, Prepared]] = {}
         self._woken: dict[bytes, str] = {}
         self._due_at: float | None = None
         self._announced: float | None = None
         self._due_queues: set[str] = set()
-        self._looked_at = self._claimed_at = 0.0
-        self._lingering = False
+        self._looked_at = 0.0
         self._wake: str | None = None
 
     # What the poller and the channel ask ---------------------------------------------------
@@ -126,47 +118,6 @@ class Waiter(Conversation):
         elif not may_linger or self._ripe(credit, now):
             self._claim(queues, credit, now, not may_linger)
 
-    def credit(self) -> int:
-        """How many jobs may be claimed now."""
-        qos = self.channel.qos
-        if "can_consume" in qos.__dict__:
-            # Somebody (worker_disable_prefetch) decides message by message.
-            return 1 if not self.buffer else 0
-        most = LARGEST_CLAIM - len(self.buffer)
-        count = qos.prefetch_count
-        if not count:
-            return most
-        return int(min(most, count - len(qos._delivered) - len(self.buffer)))
-
-    def _ripe(self, credit: int, now: float) -> bool:
-        qos = self.channel.qos
-        count = qos.prefetch_count
-        return (
-            not count
-            or "can_consume" in qos.__dict__
-            or credit * 2 >= count
-            or credit == count
-            or now - self._claimed_at >= LINGER_SECONDS
-        )
-
-    def limit_linger(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
-        """See that the event loop comes by when the moment has passed.
-
-        To be called while the loop handles its events: a timer that is added in a tick does not
-        shorten the sleep that follows.
-        """
-        if not self._lingering:
-            self._lingering = True
-            call_later(LINGER_SECONDS, partial(self._stop_lingering, call_later))
-
-    def _stop_lingering(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
-        self._lingering = False
-        left = LINGER_SECONDS - (monotonic() - self._claimed_at)
-        if left > 0:
-            # Set before the last claim, whose moment has not passed: nobody else would come by.
-            self._lingering = True
-            call_later(left, partial(self._stop_lingering, call_later))
-
     # Handing over --------------------------------------------------------------------------
 
     def claim_ahead(self) -> None:
@@ -210,7 +161,7 @@ class Waiter(Conversation):
         calls: list[tuple[Any, Handler]] = []
         acking = channel.outbox.take()
         if acking:
-            self._acking = acking
+            self.acking = acking
             for queue, ids in acking:
                 finish = self._prepared(queue)[1]
                 calls.append(((finish, (channel.owner, *ids)), self._on_finished))
@@ -299,8 +250,8 @@ class Waiter(Conversation):
     def _on_finished(self, reply: Any) -> None:
         if reply is NoScriptError:
             # Sent again with the next claim; finishing twice is finishing once.
-            self.channel.outbox.put_back(self._acking)
-        self._acking = []
+            self.channel.outbox.put_back(self.acking)
+        self.acking = []
 
     def _on_claimed(self, queue: str, count: int, reply: Any) -> None:
         if reply is NoScriptError:
@@ -356,9 +307,9 @@ class Waiter(Conversation):
             self.channel.claims_lost = True
         # What was read before the break is known, and ours.
         self.replies_read()
-        if self._acking:
-            self.channel.outbox.put_back(self._acking)
-            self._acking = []
+        if self.acking:
+            self.channel.outbox.put_back(self.acking)
+            self.acking = []
         self.hot.update(dict.fromkeys(self.channel.active_queues))
 
     def interrupt(self) -> None:
@@ -374,9 +325,9 @@ class Waiter(Conversation):
     def after_fork(self) -> None:
         """In a forked child: the parent's claims are not ours."""
         self.buffer.clear()
-        self._fresh, self._acking = [], []
+        self._fresh, self.acking = [], []
         self._wake = None
-        self._lingering = False
+        self._lingering = self._asking = False
         self.claimed_queues = set()
         self.hot = dict.fromkeys(self.channel.active_queues)
         self.drop_socket()

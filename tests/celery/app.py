@@ -141,7 +141,7 @@ def ignored(self, tag: str) -> None:
 def die(self, tag: str, times: int) -> str:
     """Kill the pool process in mid-task, the first `times` times."""
     note(tag, "start", self)
-    time.sleep(0.2)
+    time.sleep(0.5)
     count = _records(os.environ[ENVIRONMENT["records"]]).hget(f"start:{tag}", self.request.id)
     if int(count) <= times:
         os.kill(os.getpid(), 9)
@@ -198,6 +198,7 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "die": (die, {"bind": True, "acks_late": True, "reject_on_worker_lost": True}),
     "balk": (balk, {"bind": True}),
     "balk_late": (balk, {"bind": True, "acks_late": True}),
+    "balk_auto": (balk, {"bind": True, "acks_late": True, "autoretry_for": (Exception,)}),
     "burn_late": (burn, {"bind": True, "acks_late": True}),
     "spread": (spread, {"bind": True}),
 }

@@ -53,6 +53,17 @@ def test_disabled_prefetch_of_messages_that_come_later(exam: Exam) -> None:
         assert exam.wait_ended("again", 50) == {result.id: 1 for result in again}
 
 
+def test_disabled_prefetch_in_a_pool_of_threads_does_not_sleep_between_tasks(exam: Exam) -> None:
+    """The end of a task in a thread wakes nobody: the worker must look by itself."""
+    settings = {"worker_disable_prefetch": True}
+    with exam.worker(pool="threads", concurrency=2, settings=settings):
+        start = time.monotonic()
+        results = [exam.task("record").delay("threads", number, 0.02) for number in range(40)]
+        assert exam.wait_ended("threads", 40) == {result.id: 1 for result in results}
+        # Waiting for the worker's other timers it took half a second and more for each.
+        assert time.monotonic() - start < 15
+
+
 def test_no_more_than_the_prefetch_count_is_held(exam: Exam) -> None:
     tag = "multiplier-2"
     gates = [exam.task("gate_late").delay(tag) for _ in range(WAITING)]

@@ -52,6 +52,19 @@ def test_a_task_stalls_its_job(exam: Exam, operator: Operator, pool: str, task: 
         until(lambda: not operator.find(result.id), lambda: f"{operator.find(result.id)}")
 
 
+def test_a_task_that_retries_by_itself_is_stalled_all_the_same(
+    exam: Exam, operator: Operator
+) -> None:
+    """`autoretry_for=(Exception,)` does not count a stall among what is to be tried again."""
+    with exam.worker(pool="solo") as worker:
+        result = exam.task("balk_auto").delay("auto", 1)
+        until(
+            lambda: [job.state for job in operator.find(result.id)] == ["stalled"],
+            lambda: f"{operator.find(result.id)}\n{worker.tail()}",
+        )
+        assert operator.get(result.id).retries == 0
+
+
 def test_a_stalled_task_stalls_again_with_its_new_reason(exam: Exam, operator: Operator) -> None:
     with exam.worker(pool="solo"):
         result = exam.task("balk_late").delay("again", 2)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import ExchangeKeys, NodeKeys, QueueKeys
+from phonon_kombu.store.keys import ExchangeKeys, FeedKeys, NodeKeys, QueueKeys
 from phonon_kombu.thoonk.states import GRID
 from tests.cluster.cluster import Cluster
 from tests.cluster.names import ODD_NAMES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, play
+from tests.lua.feeds import run_feed_scripts
 from tests.lua.machine import HOUR_MS, Machine
 from tests.lua.pictures import check
 
@@ -75,11 +76,18 @@ def test_every_script_on_a_queue_with_an_odd_name(cluster: Cluster, queue: str) 
     assert machine.cancel("A", "j9") == 1
     assert machine.finish("A", "j8") == 1
     assert machine.resolve("j7") == "j7"
+    assert machine.claim("B", 1, "highest").ids == ["j9"]
+    assert machine.reject("B", "j9") == [1, 0]
+    machine.put("j9", level=9)
+    assert (machine.pause(), machine.resume()) == (1, 1)
     assert machine.stall("j6") == "j6"
     assert machine.retry("j6") == "j6"
     assert machine.retract("j6") == "j6"
     assert machine.recover("A") >= 5
     machine.maintain()
+    machine.run("job/shelve", "shelved", "item", "", 0, "why", "")
+    machine.run("job/lookup", "shelved", "plain")
+    machine.run("job/page", "ready", "", 10, "")
     machine.client.rpop(machine.keys.levels[9])
     assert machine.run("job/census")[0] == 1 + machine.run("job/census")[1]
     machine.run("job/scan", 0)
@@ -97,10 +105,18 @@ def test_every_script_on_a_queue_with_an_odd_name(cluster: Cluster, queue: str) 
     assert machine.run("exchange/unbind", "m") == 1
     machine.close()
     ran |= {"exchange/bind", "exchange/unbind"}
-    # These stand on keys of their own: tests/cluster/test_slots.py.
-    elsewhere = ("node/", "lock/", "model/", "chord/", "result/", "reference/")
-    others = {name for name in scripts.names() if name.startswith(elsewhere)}
-    assert ran == set(scripts.names()) - others
+    rooms = ("job/", "queue/", "exchange/")
+    assert ran == {name for name in scripts.names() if name.startswith(rooms)}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: repr(name)[:20])
+def test_the_scripts_of_feeds(cluster: Cluster, name: str) -> None:
+    machine = Machine(cluster.node_of(FeedKeys(name).items), name)
+    machine.client.flushdb()
+    assert run_feed_scripts(machine) == {
+        script for script in scripts.names() if script.startswith(("feed/", "sorted_feed/"))
+    }
+    machine.close()
 
 
 def test_the_scripts_about_nodes(cluster: Cluster) -> None:
@@ -110,9 +126,10 @@ def test_the_scripts_about_nodes(cluster: Cluster) -> None:
     assert machine.run("node/beat", "n", "7", "{}", "1") == [1, 0]
     assert machine.run("node/census", HOUR_MS) == [[], ["n", "7"], []]
     dead_ms = machine.run("node/bury", "n", "7", 0)
-    assert machine.run("node/part", "n", dead_ms, held=keys.held("n")) == 1
+    assert machine.run("node/part", "n", dead_ms, "", held=keys.held("n")) == 1
     assert machine.run("node/elect", "n", HOUR_MS) == 0
     assert machine.run("lock/release", "n") == 1
     assert machine.run("lock/acquire", "n", HOUR_MS) == 1
     assert machine.run("lock/release", "n") == 1
+    assert machine.run("node/probe", *scripts.commands()) == []
     machine.close()

@@ -7,7 +7,14 @@ from redis.crc import key_slot
 
 from phonon_kombu.phonon.fields import Layout, ListAppend, Sum
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import AggregateKeys, ExchangeKeys, NodeKeys, QueueKeys, ReferenceKeys
+from phonon_kombu.store.keys import (
+    AggregateKeys,
+    ExchangeKeys,
+    FeedKeys,
+    NodeKeys,
+    QueueKeys,
+    ReferenceKeys,
+)
 from tests.cluster.names import ODD_NAMES
 
 PREFIXES = ("", "app:", "a{b}c:", "%s")
@@ -26,6 +33,9 @@ def test_keys_of_a_script_share_a_slot(name: str, prefix: str) -> None:
     for odd in ODD_NAMES:
         if name.startswith("exchange/"):
             assert len(slots(script.key_list(ExchangeKeys(odd, prefix)))) == 1, repr(odd)
+            continue
+        if name.startswith(("feed/", "sorted_feed/")):
+            assert len(slots(script.key_list(FeedKeys(odd, prefix)))) == 1, repr(odd)
             continue
         if name.startswith(("node/", "lock/")):
             nodes = NodeKeys(prefix)

@@ -38,6 +38,15 @@ def test_several_at_once_and_by_their_results(app: Celery, operator: Operator) -
     assert {result.state for result in results} == {"REVOKED"}
 
 
+def test_a_task_that_waits_for_its_time(app: Celery, operator: Operator) -> None:
+    result = app.tasks["shop.add"].apply_async((1, 1), countdown=3600)
+    (job,) = operator.find(result.id)
+    assert job.state == "scheduled"
+    assert job.due_at == pytest.approx(operator.clock() + 3600, abs=30)
+    app.control.revoke(result.id)
+    assert operator.find(result.id) == [] and result.state == "REVOKED"
+
+
 def test_a_task_without_result_leaves_none(app: Celery, redis_server: RedisServer) -> None:
     results = [
         app.tasks["shop.mail"].delay("x"),

@@ -41,6 +41,11 @@ def test_queues_of_celerys_own_are_left_out(app: Celery, operator: Operator) -> 
     app.tasks["shop.add"].delay(1, 1)
     assert operator.queues() == ["shop"]
     assert len(operator.queues(internal=True)) == 4
+    reply = operator.session.job("5f.reply.celery.pidbox")
+    reply.put("an answer", id="answer")
+    assert operator.retract(older_than_seconds=0).done == 1
+    assert list(operator.jobs()) == [] and operator.get("answer").state == "ready"
+    assert [job.id for job in operator.jobs(reply.name)] == ["answer"]
 
 
 def test_a_feed_that_is_no_job_feed_is_no_queue(operator: Operator) -> None:

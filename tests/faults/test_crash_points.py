@@ -132,7 +132,7 @@ def test_nothing_is_lost_wherever_a_process_is_killed(
     )
     assert not failed, failed[:3]
     # The points are all over the scenario, and there is something to save at most of them.
-    assert len({len(o.told["published"]) for o in outcomes}) == 14
+    assert len({len(o.told["published"]) for o in outcomes}) > 10
     assert len({len(o.finished) for o in outcomes}) > 4
     assert sum(bool(o.drained) for o in outcomes) > len(outcomes) / 2
     wait_for(lambda: not redis_server.client().keys("*node.dying*"), 10, message="dying left")

@@ -9,9 +9,9 @@ import pytest
 from tests.celery.exam import Exam
 from tests.faults.holding import assert_none_lost, wait_settled
 
-#: Nodes that must be seen to live within two seconds.
+#: Nodes that must be seen to live within three seconds; the tasks take six.
 STRICT: dict[str, Any] = {
-    "broker_transport_options": {"node_ttl": 2, "heartbeat_interval": 0.5, "presence_grace": 0.5},
+    "broker_transport_options": {"node_ttl": 3, "heartbeat_interval": 0.5, "presence_grace": 1},
 }
 
 
@@ -55,7 +55,7 @@ def test_heartbeats_under_green_threads(exam: Exam, pool: str) -> None:
         exam.worker(pool=pool, concurrency=4, settings=STRICT) as green,
         exam.worker(pool="solo", queues="other", settings=STRICT) as judge,
     ):
-        waiting = [exam.task("record_late").delay(tag, n, 5.0) for n in range(3)]
+        waiting = [exam.task("record_late").delay(tag, n, 6.0) for n in range(3)]
         exam.wait_started(tag, 3)
         computing = exam.task("burn_late").delay(tag, 1.0)
         exam.wait_ended(tag, 4)
@@ -74,11 +74,12 @@ def test_a_claim_timeout_is_for_living_workers_too(exam: Exam) -> None:
     with exam.worker(pool="solo", settings=settings, may_fail=True) as first:
         result = exam.task("gate_late").delay(tag)
         exam.wait_started(tag, 1)
-        with exam.worker(pool="solo", settings=settings):
+        with exam.worker(pool="solo", settings=settings) as second:
             runs = exam.wait_started(tag, 2)
             exam.open_gate(tag)
             exam.wait_ended(tag, 1)
             wait_settled(exam)
-        assert "claimed longer ago than its claim_timeout" in first.log()
+            # One of them is elected.
+            assert "claimed longer ago than its claim_timeout" in first.log() + second.log()
     assert [run["redelivered"] for run in runs[:2]] == [False, True]
     assert set(exam.counts(tag, "end")) == {result.id}

@@ -8,7 +8,7 @@ from tests.celery.workers import Worker
 from tests.faults.holding import assert_none_lost, wait_settled
 from tests.servers import wait_for
 
-LIMIT = 3
+LIMIT = 4
 
 
 def test_a_poison_task_is_stalled(exam: Exam) -> None:

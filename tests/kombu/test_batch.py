@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from kombu import Connection, Exchange, Queue
 
+from phonon_kombu.transport.batch import BatchPublishError
 from tests.kombu.exam import Broker, Inbox, PumpFactory, tune_in
 from tests.servers import wait_for
+from tests.thoonk.lossy import LossyLine
 
 
 @pytest.fixture
@@ -42,6 +44,40 @@ def test_a_batch_is_sent_at_its_end_or_when_full(broker: Broker, connection: Con
         producer.publish(11)
 
     assert broker.get_all("q") == list(range(12))
+
+
+@pytest.mark.phonon_only("stock waits for the reply to each part of a batch")
+@pytest.mark.parametrize("exchange", ["", "direct"])
+def test_a_batch_whose_connection_broke_fails_itself_and_no_other(
+    broker: Broker, exchange: str
+) -> None:
+    """Its second part left without waiting for the reply, and somebody else hears of the break."""
+    line = LossyLine(broker.server.port)
+    try:
+        connection = broker.connection(url=f"phonon://127.0.0.1:{line.port}/0")
+        spec = Queue("q", Exchange(exchange, "direct") if exchange else None, routing_key="q")
+        spec(connection.default_channel).declare()
+        channel = connection.default_channel
+        batch = channel.create_publish_batch(2)
+        line.lose(b"broken")
+        for body in ("broken", "too"):
+            batch.publish(
+                channel.prepare_message(body, 0, "text/plain", "utf-8"),
+                exchange=exchange, routing_key="q",
+            )  # fmt: skip
+        channel.basic_publish(
+            channel.prepare_message("whole", 0, "text/plain", "utf-8"), exchange, "q"
+        )
+
+        with pytest.raises(BatchPublishError):
+            batch.flush()
+        with pytest.raises(BatchPublishError):
+            batch.flush()
+    finally:
+        line.close()
+
+    # What was carried out before the break is there; it is the batch's to say that it is unsure.
+    assert broker.get_all("q") in (["whole"], ["broken", "too", "whole"])
 
 
 @pytest.mark.phonon_only("stock publishes without scripts")

@@ -18,6 +18,9 @@ pytestmark = [
 
 MESSAGES = 100
 
+#: Scripts that a heartbeat of an earlier test may run meanwhile.
+NOISE = 5
+
 
 def commands(broker: Broker, act: Callable[[], Any]) -> Counter[str]:
     """How often the server carried out each command meanwhile, in scripts too."""
@@ -45,21 +48,21 @@ def publish(broker: Broker, **properties: Any) -> Counter[str]:
 
 def test_a_plain_publish(broker: Broker) -> None:
     spent = publish(broker)
-    assert spent.pop("evalsha") == MESSAGES
+    assert MESSAGES <= spent.pop("evalsha") <= MESSAGES + NOISE
     # TIME, HEXISTS, HSETNX, ZADD, INCR, LPUSH, PTTL; a queue that is not empty has its wake.
-    assert spent.total() <= 7 * MESSAGES + 10, spent
+    assert spent.total() <= 7 * MESSAGES + 10 * NOISE, spent
 
 
 def test_a_publish_with_a_priority(broker: Broker) -> None:
     spent = publish(broker, priority=5)
-    assert spent.pop("evalsha") == MESSAGES
-    assert spent.total() <= 9 * MESSAGES + 10, spent
+    assert MESSAGES <= spent.pop("evalsha") <= MESSAGES + NOISE
+    assert spent.total() <= 9 * MESSAGES + 10 * NOISE, spent
 
 
 def test_a_delayed_publish(broker: Broker) -> None:
     spent = publish(broker, headers={"x-delay": 3_600_000})
-    assert spent.pop("evalsha") == MESSAGES
-    assert spent.total() <= 9 * MESSAGES + 10, spent
+    assert MESSAGES <= spent.pop("evalsha") <= MESSAGES + NOISE
+    assert spent.total() <= 9 * MESSAGES + 10 * NOISE, spent
 
 
 def test_a_queue_with_rules_costs_one_more_trip_once(broker: Broker) -> None:

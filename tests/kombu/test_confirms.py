@@ -9,8 +9,8 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from phonon_kombu.errors import ConfigurationError, NotConfirmed
-from phonon_kombu.store.client import server_version
-from phonon_kombu.transport.publish import BatchPublishError
+from phonon_kombu.store.checks import server_version
+from phonon_kombu.transport.batch import BatchPublishError
 from tests.kombu.exam import Broker
 from tests.servers import RedisServer, start_server, wait_for
 

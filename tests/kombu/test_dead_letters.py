@@ -180,3 +180,23 @@ def test_a_task_keeps_its_id(broker: Broker) -> None:
         connection.default_channel.basic_get("q").reject()
         wait_for(lambda: broker.size("dead") == 1)
         assert Thoonk(broker.url).job("dead").get_ids() == ["the-task"]
+
+
+def test_one_that_cannot_be_put_does_not_hold_up_others(broker: Broker) -> None:
+    """A full queue, an entry that is none, headers that make no sense."""
+    full = Queue("dead", queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        full(channel).declare()
+        for queue in (lettered(), lettered("other", key="elsewhere")):
+            queue(channel).declare()
+        broker.client.rpush("feed.dead:{q}", b"nonsense", b"rejected soon 3 abc")
+        broker.send("q", 1, 2, headers={"x-death": [{"queue": 1, "count": "many"}, 5]})
+        for _ in range(2):
+            channel.basic_get("q").reject()
+        broker.send("other", 3)
+        channel.basic_get("other").reject()
+        assert [m.payload for m in arrive(broker, 1, "elsewhere")] == [3]
+        assert broker.size("dead") == 1 and stats(broker).dead == 3
+        assert [m.payload for m in arrive(broker, 2, full)] == [1, 2]
+    assert stats(broker).dead == 2

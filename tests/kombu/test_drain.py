@@ -8,6 +8,7 @@ import time
 
 import pytest
 from kombu import Connection
+from kombu.asynchronous import Hub, set_event_loop
 
 from tests.kombu.exam import Broker, Inbox
 
@@ -112,6 +113,22 @@ def test_a_message_comes_at_once_whatever_the_polling_interval(
 
     assert inbox.bodies == ["now"]
     assert time.monotonic() - start < 2
+
+
+@pytest.mark.phonon_only("stock wakes with the reply to each BRPOP, once a second")
+def test_an_idle_event_loop_looks_up_twice_a_second(broker: Broker) -> None:
+    """Celery heeds SIGTERM when its loop comes by; the signal itself does not end the wait."""
+    connection = broker.connection()
+    broker.consumer(connection, "q")
+    hub = Hub()
+    set_event_loop(hub)
+    try:
+        connection.register_with_event_loop(hub)
+        assert hub.fire_timers() <= 0.5
+    finally:
+        connection.release()
+        hub.close()
+        hub.timer.stop()
 
 
 @pytest.mark.phonon_only("stock sends a command that it waits for without a limit")

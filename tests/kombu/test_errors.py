@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from pathlib import Path
 
 import pytest
-from kombu import Connection, Queue
+from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from phonon_kombu.errors import PhononError
+from phonon_kombu.errors import PhononError, ScriptRefused
 from tests.kombu.exam import Broker, Inbox, PumpFactory
 from tests.kombu.worker import Worker
 from tests.servers import RedisServer, free_port
@@ -227,6 +228,60 @@ def test_a_user_who_may_not_run_scripts(own_broker: Broker) -> None:
         publish(connection)
     assert "limited" in str(caught.value) or "ACL" in str(caught.value)
     assert is_a_sentence(caught.value)
+
+
+@pytest.mark.phonon_only("stock's user would be another")
+@pytest.mark.real_server("fakeredis has no ACL users")
+@pytest.mark.parametrize("forbidden", ["zadd", "hset", "rpop"])
+def test_a_user_who_may_not_call_a_command_in_scripts(own_broker: Broker, forbidden: str) -> None:
+    """It would be refused half way: claimed jobs would be nowhere."""
+    own_broker.send("q", 1, 2)
+    own_broker.client.acl_setuser(
+        "limited", enabled=True, passwords=["+pw"], keys=["*"], channels=["*"],
+        categories=["+@all"], commands=[f"-{forbidden}"],
+    )  # fmt: skip
+    connection = own_broker.connection(
+        url=f"{own_broker.scheme}://limited:pw@127.0.0.1:{own_broker.server.port}/0"
+    )
+
+    with pytest.raises(ScriptRefused, match=forbidden.upper()):
+        own_broker.consumer(connection, "q")
+        connection.drain_events(timeout=1)
+
+    assert own_broker.get_all("q") == [1, 2]
+
+
+@pytest.mark.phonon_only("stock's keys have other names")
+@pytest.mark.real_server("fakeredis has no ACL users")
+def test_the_rights_that_are_documented_are_enough(own_broker: Broker, pump: PumpFactory) -> None:
+    page = Path(__file__).parents[2] / "docs/howto/acl.md"
+    _, found, rules = page.read_text().partition("ACL SETUSER shop on >secret ")
+    assert found
+    rules = rules.partition("```")[0].split()
+    own_broker.client.execute_command("ACL", "SETUSER", "shop", "reset", "on", ">pw", *rules)
+    url = f"{own_broker.scheme}://shop:pw@127.0.0.1:{own_broker.server.port}/0"
+    connection = own_broker.connection(url=url)
+    inbox = Inbox()
+    news, topic = Exchange("news", type="fanout"), Exchange("topic", type="topic")
+    queues = [
+        Queue("plain", expires=30), Queue("n", news), Queue("t", topic, routing_key="a.#"),
+    ]  # fmt: skip
+    own_broker.consumer(connection, queues, inbox)
+    producer = own_broker.connection(url=url).Producer()
+    producer.publish("plain", routing_key="plain", priority=3, expiration=60)
+    producer.publish("topic", exchange=topic, routing_key="a.b", declare=[topic])
+
+    running = pump(connection)
+    running.until(inbox.has(2))
+    running.until(
+        lambda: producer.publish("news", exchange=news, declare=[news]) or "news" in inbox.bodies
+    )
+    connection.release()
+
+    assert not own_broker.size("plain")
+    own_broker.exists("plain")
+    denied = own_broker.client.acl_log()
+    assert not denied, denied
 
 
 # What other clients put into a queue ----------------------------------------------------------

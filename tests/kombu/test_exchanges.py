@@ -10,6 +10,7 @@ from kombu.exceptions import ChannelError
 from kombu.transport.virtual.base import UndeliverableWarning
 
 from tests.kombu.exam import Broker, DrainPump, Inbox, Peer
+from tests.servers import wait_for
 
 DIRECT = Exchange("direct-x", type="direct")
 TOPIC = Exchange("topic-x", type="topic")
@@ -216,6 +217,32 @@ def test_deleting_a_queue_ends_routing_to_it_from_other_processes(broker: Broker
 
     assert broker.size("doomed") == 0
     assert broker.get_all("kept") == [1, 2]
+
+
+@pytest.mark.phonon_only("stock reads the bindings for every message")
+def test_the_version_of_a_deleted_exchange_ends_and_publishers_notice(broker: Broker) -> None:
+    """Also one that kept a table from before the version's end, which is a day later."""
+    peer = broker.peer()
+    version = f"exchange.version:{{{DIRECT.name}}}"
+    with broker.connection() as connection:
+        declare(connection, Queue("q", DIRECT, routing_key="k"))
+        assert broker.client.ttl(version) == -1
+        publish_from(peer, DIRECT, "k", 1)
+        before = int(broker.client.get(version))
+        connection.default_channel.exchange_delete(DIRECT.name)
+        assert 86_000 < broker.client.ttl(version) <= 86_400
+
+        publish_from(peer, DIRECT, "k", "dropped")
+        broker.client.pexpire(version, 1)
+        wait_for(lambda: not broker.client.exists(version))
+        publish_from(peer, DIRECT, "k", "dropped")
+        declare(connection, Queue("q", DIRECT, routing_key="k"))
+        # No version comes again: a table that was kept all the while would be taken for this one.
+        assert int(broker.client.get(version)) > before
+        assert broker.client.ttl(version) == -1
+        publish_from(peer, DIRECT, "k", 2)
+
+    assert broker.get_all("q") == [1, 2]
 
 
 def test_consumers_in_different_processes_share_a_bound_queue(broker: Broker) -> None:

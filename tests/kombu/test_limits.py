@@ -78,14 +78,15 @@ def test_what_is_in_hand_or_scheduled_does_not_count(broker: Broker) -> None:
 
 
 def test_message_ttl_and_the_shorter_expiration(broker: Broker) -> None:
-    declare(broker, limited(message_ttl=400))
+    declare(broker, limited(message_ttl=3000))
     broker.send("q", "short", expiration=0.1)
     broker.send("q", "long", expiration=60)
     broker.send("q", "default")
     time.sleep(0.15)
     assert Counter(broker.get_all("q")) == Counter(["long", "default"])
+    declare(broker, limited(message_ttl=100))
     broker.send("q", "old")
-    time.sleep(0.45)
+    time.sleep(0.15)
     assert broker.get_all("q") == []
 
 

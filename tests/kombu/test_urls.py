@@ -10,6 +10,7 @@ import pytest
 import redis
 from kombu.transport.redis import Channel as StockChannel
 
+from phonon_kombu.errors import ConfigurationError
 from tests.kombu.exam import Broker, DrainPump, Inbox, round_trip
 
 SECRET = "p@ss:w/rd%20#?✓"
@@ -121,6 +122,20 @@ def test_a_credential_provider(guarded: Broker, how: str) -> None:
     provider = Provider() if how == "object" else f"{__name__}.Provider"
     url = f"{guarded.scheme}://127.0.0.1:{guarded.server.port}/0"
     round_trip(guarded, guarded.connection(url=url, credential_provider=provider))
+
+
+@pytest.mark.phonon_only("stock lets the error of the import through")
+@pytest.mark.parametrize("name", ["no.such.module.Provider", "os.path.Provider", "os.path", "int"])
+@pytest.mark.parametrize("form", ["phonon", "socket"])
+def test_a_credential_provider_that_is_none(broker: Broker, name: str, form: str) -> None:
+    place = f"127.0.0.1:{broker.server.port}/0"
+    if form == "socket":
+        place = str(broker.server.socket_path)
+    scheme = "phonon" if form == "phonon" else "phonon+socket"
+    connection = broker.connection(url=f"{scheme}://{place}?credential_provider={name}")
+
+    with pytest.raises(ConfigurationError, match=name):
+        assert connection.default_channel
 
 
 def _clients(broker: Broker) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from phonon_kombu.store.client import Link
-from phonon_kombu.store.keys import LEVELS, QueueKeys, finish_channel
+from phonon_kombu.store.keys import CHANNELS, LEVELS, QueueKeys, channel, finish_channel, wire_name
 from phonon_kombu.store.scripts import load
 from tests.servers import RedisServer
 
@@ -142,10 +142,11 @@ class Machine:
     def _allow(self, keys: list[bytes]) -> None:
         # A task's result is announced under the name of its key.
         rules = [kind + key for key in keys for kind in (b"~", b"&")]
-        channel = b"&" + finish_channel(self.queue, self.prefix)
+        wire = wire_name(self.queue)
+        channels = [b"&" + channel(kind, wire, self.prefix) for kind in CHANNELS]
         self.client.execute_command(
             "ACL", "SETUSER", FENCED_USER, "on", ">secret", "resetkeys", "resetchannels",
-            channel, "+@all", *rules,
+            *channels, b"&" + finish_channel(self.queue, self.prefix), "+@all", *rules,
         )  # fmt: skip
 
     def put(
@@ -197,11 +198,11 @@ class Machine:
 
     def stall(self, id: str, reason: str = "because", owner: str = "") -> Any:
         """job/stall."""
-        return self.run("job/stall", id, reason, owner)
+        return self.run("job/stall", id, reason, owner, self.keys.stall_channel)
 
     def retry(self, id: str) -> Any:
         """job/retry."""
-        return self.run("job/retry", id)
+        return self.run("job/retry", id, self.keys.retry_channel)
 
     def retract(self, id: str, waiting: bool = False) -> Any:
         """job/retract."""
@@ -235,7 +236,7 @@ class Machine:
         """job/recover, all slices of it; returns how many were given back."""
         cursor, given = "0", 0
         while True:
-            cursor, count = self.run("job/recover", owner, cursor, mode, limit, before_ms, *keep)
+            cursor, count, _ = self.run("job/recover", owner, cursor, mode, limit, before_ms, *keep)
             given += count
             if cursor == "0":
                 return given

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from phonon_kombu.errors import Exists, NotClaimed, OutOfMemory, ScriptKilled, ScriptRefused
 from phonon_kombu.store import scripts
+from phonon_kombu.store.checks import TRANSPORT_ROOMS, check_rights
 from phonon_kombu.store.client import Link
 from tests.lua.cases import bystanders
 from tests.lua.machine import HOUR_MS, Machine, connect
@@ -237,6 +239,34 @@ def test_what_an_acl_forbids_has_a_named_error(lone: Machine, rules: tuple[str, 
         link.run(scripts.load("job/claim").prepare(lone.keys), (b"A", b"1", b""))
 
     assert lone.picture() == before
+    link.close()
+
+
+@pytest.mark.needs("acl")
+@pytest.mark.parametrize("command", scripts.commands(*TRANSPORT_ROOMS))
+def test_a_command_that_scripts_need_is_asked_for_before(lone: Machine, command: str) -> None:
+    """By name, whatever it is; on a server that has jobs, nothing is touched."""
+    lone.put("x")
+    before = lone.client.dbsize(), lone.picture()
+    link = limited(lone, "~feed.*", "~node.*", "&*", "+@all", f"-{command.lower()}")
+
+    with pytest.raises(ScriptRefused, match=rf"ACL.*: {command} "):
+        check_rights(link)
+
+    assert lone.picture() == before[1]
+    # Without DEL, the key on which commands are tried ends by itself.
+    wait_for(lambda: lone.client.dbsize() == before[0])
+    link.close()
+
+
+@pytest.mark.needs("acl")
+def test_a_user_with_the_rights_that_are_documented_may_do_all(lone: Machine) -> None:
+    page = Path(__file__).parents[2] / "docs/howto/acl.md"
+    _, _, rules = page.read_text().partition("ACL SETUSER shop on >secret ")
+    link = limited(lone, *rules.partition("```")[0].split())
+    check_rights(link)
+    lone.client.config_set("maxmemory", "1")
+    check_rights(link)  # that is another error, at the time
     link.close()
 
 

@@ -27,6 +27,7 @@ from phonon_kombu.store.scripts import Prepared
 from phonon_kombu.thoonk.states import GRID, STATES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, Case, play
+from tests.lua.feeds import run_feed_scripts
 from tests.lua.machine import HOUR_MS, Machine, connect, encoded
 from tests.servers import RedisServer
 
@@ -69,6 +70,11 @@ def exchange(m: Machine) -> None:
         assert m.run("exchange/unbind", "a", "b") == 0
 
 
+def feeds(m: Machine) -> None:
+    """feed/* and sorted_feed/*, all paths."""
+    run_feed_scripts(m, fenced=True)
+
+
 def nodes(m: Machine) -> None:
     """node/* and lock/*: join, beat, be judged, be buried, part."""
     m.keys = NodeKeys()  # type: ignore[assignment]
@@ -81,17 +87,28 @@ def nodes(m: Machine) -> None:
         dead_ms = m.run("node/bury", "n", "7", 0)
         assert m.run("node/census", HOUR_MS) == [[], [], ["n", f"{dead_ms}"]]
         assert m.run("node/beat", "n", "", "", "") == [0, 1]
-        assert m.run("node/part", "n", dead_ms - 1, held=m.keys.held("n")) == 0
-        assert m.run("node/part", "n", dead_ms, held=m.keys.held("n")) == 1
+        assert m.run("node/part", "n", dead_ms - 1, "", held=m.keys.held("n")) == 0
+        assert m.run("node/part", "n", dead_ms, HOUR_MS, held=m.keys.held("n")) == 0
+        assert m.run("node/census", HOUR_MS) == [[], [], []]
+        again_ms = int(m.client.zscore(m.keys.dying, "n"))
+        assert m.run("node/part", "n", again_ms, "", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "8", "{}", "1") == [1, 0]
-        assert m.run("node/part", "n", dead_ms, held=m.keys.held("n")) == 0
-        assert m.run("node/part", "n", "", held=m.keys.held("n")) == 1
+        assert m.run("node/part", "n", dead_ms, "", held=m.keys.held("n")) == 0
+        assert m.run("node/part", "n", "", "", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "", "", "") == [0, 0]
         assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
         assert [m.run("lock/extend", who, HOUR_MS) for who in "ab"] == [1, 0]
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
         assert [m.run("node/elect", who, HOUR_MS) for who in "aa"] == [0, 0]
         assert 0 < m.run("node/elect", "b", HOUR_MS) <= HOUR_MS
+
+
+def probe(m: Machine) -> None:
+    """node/probe, which leaves nothing."""
+    m.keys = NodeKeys()  # type: ignore[assignment]
+    with m.fence():
+        assert m.run("node/probe", *scripts.commands()) == []
+    assert m.client.keys() == []
 
 
 def results(m: Machine) -> None:
@@ -264,38 +281,57 @@ def records(m: Machine) -> None:
     delta = layout.encode_delta({"n": 1, "s": "a"})
     full = layout.encode_delta({"n": 1, "s": "b"})
 
-    def leave(owner: str, number: int, delta: list[bytes] = delta) -> Any:
-        return m.run("model/leave", owner, number, 1, len(delta), *delta, *delta)
+    def flush(owner: str, number: int, delta: list[bytes] = delta, *told: str) -> Any:
+        ids, acknowledged = [t for t in told if t[0] == "m"], [t for t in told if t[0] != "m"]
+        counts = len(ids), len(acknowledged)
+        words = [*ids, *(t[1:] for t in acknowledged)]
+        return m.run("model/flush", owner, number, 1, *counts, *words, *delta)
+
+    def leave(
+        owner: str, number: int, delta: list[bytes] = delta, *ids: str, marks: str = ""
+    ) -> Any:
+        counts = len(ids), 0, len(delta), marks
+        return m.run("model/leave", owner, number, 1, *counts, *ids, *delta, *delta)
 
     with m.fence():
-        for call in (lambda: m.run("model/flush", "a", 1, 1, *delta), lambda: leave("a", 1)):
+        for call in (lambda: flush("a", 1), lambda: leave("a", 1)):
             with pytest.raises(NotHeld):
                 call()
         assert [m.run("model/hold", owner) for owner in "aab"] == [1, 1, 2]
-        assert [m.run("model/flush", "a", 1, 1, *delta) for _ in range(2)] == [1, 0]
-        for call in (lambda: m.run("model/flush", "a", 2, 1, *full), lambda: leave("a", 2, full)):
+        assert [flush("a", 1, delta, "m1") for _ in range(2)] == [1, 0]
+        for call in (lambda: flush("a", 2, full), lambda: leave("a", 2, full)):
             with pytest.raises(FieldFull):
                 call()
         assert m.run("model/close", "a") == 0
         assert m.run("model/adopt", "a") is None
-        assert [leave("a", 2), leave("a", 2), leave("b", 3), leave("b", 3)] == [0, 0, 1, 1]
+        # A message that comes again is known until it was acknowledged.
+        assert flush("b", 1, delta, "m0", "m1") == ["m1"]
+        assert leave("b", 1, delta, "m1") == ["m1"]
+        assert [flush("a", 2, delta, "m2", "-m1"), flush("b", 2, delta, "m1")] == [1, 1]
+        assert [leave("a", 3), leave("a", 3)] == [0, 0]
+        assert [leave("b", 4, delta, "m3", marks="t") for _ in range(2)] == [1, 1]
         assert m.run("model/hold", "c") == 1
-        for call in (lambda: m.run("model/flush", "c", 4, 1, *delta), lambda: leave("c", 4)):
+        for call in (lambda: flush("c", 4), lambda: leave("c", 4)):
             with pytest.raises(Closing):
                 call()
         assert m.run("model/abandon", "b") == 0
-        assert m.run("model/flush", "c", 5, 1, *delta) == 1
+        assert flush("c", 5, delta, "m3") == 1
         assert m.run("model/abandon", "c") == 1
         assert [m.run("model/adopt", owner) for owner in "dde"] == ["1", "1", None]
-        assert m.run(*read_words(layout))[0] == ["4"]
+        assert m.run(*read_words(layout))[0] == ["6"]
         assert [m.run("model/close", owner) for owner in "edd"] == [0, 1, 0]
         assert m.run(*read_words(layout))[0] == [None]
         assert m.run("model/abandon", "c") == 0
+        # Nothing but repetitions: there is nothing to complete.
+        assert m.run("model/hold", "f") == 1
+        assert leave("f", 6, [], marks="n") == 0
+        assert m.run("model/hold", "f") == 1
+        assert leave("f", 7, []) == 1
 
 
 PATHS: list[Callable[[Machine], None]] = [
-    task_results, references, chords, aggregating,
-    lifetime, simple_queue, exchange, nodes, results, lost, slices, rules, folding,
+    task_results, references, chords, aggregating, probe,
+    lifetime, simple_queue, exchange, feeds, nodes, results, lost, slices, rules, folding,
     records,
 ]  # fmt: skip
 

@@ -55,7 +55,7 @@ class Message:
     """A message of a bus that delivers again what was not finished when its consumer died."""
 
     def __init__(self, number: bytes) -> None:
-        self.number = number
+        self.number = self.id = number
 
     def finish(self) -> None:
         """It need not come again."""
@@ -86,6 +86,9 @@ def consume(url: str, name: str, records: int, die: str = "") -> None:
         Bus.mine = f"bus.{name}".encode()
         Bus.die_in_completion = die == "completion"
         registry = Registry(connections=made)
+        Bus.link.command(b"INCR", b"ready")
+        while not Bus.link.command(b"EXISTS", b"go"):
+            time.sleep(0.005)
         while not Bus.link.command(b"EXISTS", b"stop"):
             message = Bus.next()
             if message is None:

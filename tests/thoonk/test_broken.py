@@ -194,7 +194,8 @@ def test_a_closed_session_can_be_used_again(far: Thoonk, line: LossyLine) -> Non
 
 def test_the_wait_is_broken(far_job: Job, line: LossyLine, job: Job) -> None:
     """The caller learns of it, and can wait again."""
-    line.lose(b"BZPOPMIN")
+    wake = far_job.keys.wake  # not the wait of the heart
+    line.lose(b"BZPOPMIN\r\n$%d\r\n%b" % (len(wake), wake))
     with pytest.raises(redis.ConnectionError):
         while True:
             far_job.get(timeout=5)

@@ -1,43 +1,75 @@
-"""The examples of the how-to page run as they stand."""
+"""The examples of the pages run as they stand, and the references name everything."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 import phonon_kombu.thoonk as thoonk_room
+from phonon_kombu.store import embedded
+from tests.thoonk import reference
 
 PAGES = Path(__file__).parents[2] / "docs"
 
-#: What the classes of this room use among themselves.
-INTERNAL = {
-    "TYPE",
-    "address",
-    "finish_channel",
-    "join",
-    "leave",
-    "server_identity",
-    "subscription",
-    "wait",
-}
+
+def program_of(page: str, address: str, url: str) -> str:
+    """All Python of a page, from the top to the bottom, with another address."""
+    text = (PAGES / page).read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    assert len(blocks) > 8 and address in blocks[0]
+    return "\n".join(blocks).replace(address, url)
 
 
 def test_jobs_from_python(url: str) -> None:
-    """From the top to the bottom, in one program; only the address is another."""
-    page = (PAGES / "howto/jobs-from-python.md").read_text("utf-8")
-    address = "phonon://localhost:6379/0"
-    blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
-    assert len(blocks) > 8 and address in blocks[0]
-    program = "\n".join(blocks).replace(address, url)
+    """In one program; only the address is another."""
+    program = program_of("howto/jobs-from-python.md", "phonon://localhost:6379/0", url)
     exec(compile(program, "jobs-from-python.md", "exec"), {"__name__": "howto"})
 
 
-def test_reference_names_everything() -> None:
-    """Each public method of a session, a job feed and a queue, and each public name."""
+def test_the_tutorial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints what the page says, on the embedded server that it starts."""
+    program = program_of(
+        "tutorial/thoonk.md", "phonon+embedded://", f"phonon+embedded://{tmp_path}"
+    )
+    try:
+        exec(compile(program, "thoonk.md", "exec"), {"__name__": "tutorial"})
+    finally:
+        embedded.release(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    said = "NEWS: A cat was found"
+    assert [line for line in lines if not line.startswith("NEWS:")] == [
+        "['shelves', 'rain']",
+        "The cat is home again",
+        "item The cat is home again",
+        "edit The cat is asleep",
+        "['Cat', 'Rain', 'Shelves']",
+        "True",
+        "the cat!",
+        "('front page', 'printed')",
+        "The library has new shelves",
+        "['front page', 'mail', 'print', 'weather']",
+    ]
+    assert said in lines
+
+
+def test_the_reference_of_feeds_is_made_from_the_docstrings() -> None:
+    assert reference.PAGE.read_text("utf-8") == reference.page()
+
+
+def test_every_method_says_what_it_does() -> None:
+    for kind in (*reference.CLASSES, thoonk_room.Job):
+        assert kind.__doc__
+        for name in reference.public(kind):
+            assert getattr(kind, name).__doc__, f"{kind.__name__}.{name}"
+
+
+def test_the_reference_of_jobs_names_everything() -> None:
+    """Each public method of a job feed, and each public name on one of the two pages."""
     page = (PAGES / "reference/thoonk-jobs.md").read_text("utf-8")
-    for kind in (thoonk_room.Job, thoonk_room.Queue, thoonk_room.Thoonk):
-        for name in dir(kind):
-            if not name.startswith("_") and name not in INTERNAL:
-                assert f"`{name}(" in page or f".{name}`" in page, name
+    for name in [*reference.public(thoonk_room.Job), "paused"]:
+        assert f"`{name}(" in page or f".{name}`" in page or f"`{name}`" in page, name
+    both = page + reference.PAGE.read_text("utf-8")
     for name in thoonk_room.__all__:
-        assert name in page, name
+        assert name in both, name

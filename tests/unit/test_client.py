@@ -10,8 +10,9 @@ import redis
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
 
 from phonon_kombu.errors import Exists
-from phonon_kombu.store.client import CONNECTION_ERRORS, limit_silence, load_scripts
+from phonon_kombu.store.client import CONNECTION_ERRORS, load_scripts
 from phonon_kombu.store.keys import QueueKeys
+from phonon_kombu.store.patience import limit_silence
 from phonon_kombu.store.scripts import load, names
 from tests.lua.links import (  # noqa: F401
     Links,
@@ -130,6 +131,32 @@ def test_with_repeat_a_call_whose_reply_was_lost_is_made_once_more(
     assert link.command(b"INCR", b"n") == 2
 
     assert (line.lost, client.get("n")) == (1, b"2")
+
+
+@pytest.mark.parametrize("heard", ["by another's call", "by a posting", "by itself", "at the end"])
+def test_a_posted_batch_is_told_of_its_break_and_nobody_else_is(
+    client: redis.Redis, links: Links, line: LossyLine, heard: str
+) -> None:
+    link = links(line.port)
+    link.command(b"PING")
+    line.lose(b"mine")
+    told: list[list[Any]] = []
+    link.post([(b"ECHO", b"mine"), (b"ECHO", b"too")], told.append)
+    others: list[list[Any]] = []
+
+    if heard == "by another's call":
+        assert link.command(b"ECHO", b"other", repeat=False) == b"other"
+    elif heard == "by a posting":
+        link.post([(b"ECHO", b"other")], others.append)
+        link.hear()
+        assert others == [[b"other"]]
+    elif heard == "by itself":
+        link.hear()
+    else:
+        link.close()
+
+    assert len(told) == 1
+    assert [isinstance(reply, CONNECTION_ERRORS) for reply in told[0]] == [True, True]
 
 
 def test_without_repeat_a_call_is_made_once(

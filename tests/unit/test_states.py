@@ -12,6 +12,7 @@ from phonon_kombu.errors import REFUSALS
 from phonon_kombu.thoonk import states
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "job-states.md"
+HEARTBEATS = PAGE.with_name("heartbeats.md")
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -20,6 +21,9 @@ def test_the_page_is_up_to_date() -> None:
     assert states.table() in page
     assert states.diagram() in page
     assert states.refreshed(page) == page
+    heartbeats = HEARTBEATS.read_text("utf-8")
+    assert states.diagram(states.CLAIMED) in heartbeats
+    assert states.refreshed(heartbeats) == heartbeats
 
 
 def test_the_page_is_written_by_the_command(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ class Field(Generic[R]):
 
         Raises :exc:`~phonon_kombu.errors.FieldError`, which names the field and the value.
         """
+        if isinstance(value, int | float | str):  # most are
+            return self.one(value)
         partial = self.zero()
         for one in self.values(value):
             partial = self.merge(partial, self.one(one))

@@ -16,7 +16,8 @@ local function record(reply, id, state, item)
   reply[n + 5] = known('ZSCORE', scheduled)
   reply[n + 6] = known('ZSCORE', deadlines)
   reply[n + 7] = known('HGET', cancelled)
-  reply[n + 8] = known('HGET', owners)
+  -- (What stands there of a job that is not claimed is the mark of one who was taken for dead.)
+  reply[n + 8] = state == 'claimed' and known('HGET', owners) or ''
   reply[n + 9] = known('HGET', reasons)
   reply[n + 10] = known('HGET', priorities)
   reply[n + 11] = #item

@@ -2,6 +2,7 @@
 KEYS    1 items HASH   2 claimed ZSET   3 stalled SET   4 published ZSET   5 cancelled HASH
         6 owners HASH   7 reasons HASH   8 scheduled ZSET   9 ghosts HASH
 ARGV    1 id   2 reason   3 owner ('' whatever state it is in: else only if this owner holds it)
+        4 channel (none, or '': it is not announced)
 RETURNS id   ERRORS NOTFOUND, NOTCLAIMED
 STATES  ready, scheduled, claimed -> stalled   COST O(log n) ]]
 local id = ARGV[1]
@@ -24,4 +25,7 @@ end
 redis.call('HSET', KEYS[7], id, ARGV[2])
 redis.call('ZREM', KEYS[4], id)
 redis.call('HDEL', KEYS[5], id)
+if (ARGV[4] or '') ~= '' then
+  redis.call('PUBLISH', ARGV[4], id .. '\0' .. ARGV[2])
+end
 return id

@@ -1,0 +1,129 @@
+"""How long to wait for a server that says nothing.
+
+Normally a command's reply may take :data:`SILENCE_SECONDS`. Where somebody must not be held up, at
+the end of a connection and when one is made, :func:`at_most` bounds all that its thread says to
+any server.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+from redis.exceptions import TimeoutError
+
+#: How long a command may remain without a reply before its connection is given up.
+SILENCE_SECONDS = 30.0
+
+#: How long a new connection may remain without an answer to its greeting.
+GREETING_SECONDS = 4.0
+
+_bound = threading.local()
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Give up after `seconds`, all waits of this thread within it taken together.
+
+    An outer bound that ends earlier stays in force.
+    """
+    before: float | None = getattr(_bound, "until", None)
+    until = monotonic() + seconds
+    _bound.until = until if before is None else min(before, until)
+    try:
+        yield
+    finally:
+        _bound.until = before
+
+
+def seconds_left() -> float | None:
+    """What is left of the bound of this thread, None if it has none.
+
+    Raises ``redis.exceptions.TimeoutError`` where nothing is left.
+    """
+    until: float | None = getattr(_bound, "until", None)
+    if until is None:
+        return None
+    left = until - monotonic()
+    if left <= 0:
+        raise TimeoutError("the server has not answered in time")
+    return left
+
+
+def limit_silence(connection: Any, seconds: float = SILENCE_SECONDS) -> None:
+    """Let the kernel give up a read or write on `connection` after so many seconds.
+
+    A timeout of Python's own would cost a system call before each read and write.
+    """
+    timeval = struct.pack("ll", int(seconds), 0)
+    sock = connection._sock
+    if sock is not None and connection.socket_timeout is None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        if _is_green(sock):
+            sock.settimeout(seconds)
+
+
+def _is_green(sock: Any) -> bool:
+    """Whether this is a socket of gevent or eventlet: it does not block in the kernel, so that the
+    kernel cannot give up for it."""
+    return type(sock).__module__.startswith(("gevent", "eventlet"))
+
+
+def hurry(connection: Any) -> bool:
+    """Where this thread has a bound, keep to it on `connection` until :func:`relax`.
+
+    Returns whether it has one.
+    """
+    left = seconds_left()
+    if left is None or connection._sock is None:
+        return False
+    # Python's own timeout, which TLS and green threads know too.
+    connection._sock.settimeout(left)
+    return True
+
+
+def relax(connection: Any) -> None:
+    """Wait on `connection` again as it was made to."""
+    sock = connection._sock
+    if sock is not None:
+        own = connection.socket_timeout
+        sock.settimeout(SILENCE_SECONDS if own is None and _is_green(sock) else own)
+
+
+def greet(connection: Any) -> None:
+    """What redis-py does with a new connection, within a time (its ``redis_connect_func``)."""
+    own = connection.socket_timeout
+    with at_most(GREETING_SECONDS if own is None else min(own, GREETING_SECONDS)):
+        hurry(connection)
+        connection.on_connect()
+    relax(connection)
+
+
+def alone(lock: Any) -> Any:
+    """`lock` for a ``with``, where its holder may be waiting for a silent server.
+
+    Entering it raises ``redis.exceptions.TimeoutError`` when the bound of this thread has passed.
+    """
+    left = seconds_left()
+    return lock if left is None else _Held(lock, left)
+
+
+class _Held:
+    """A lock, awaited for so many seconds at the most."""
+
+    def __init__(self, lock: Any, seconds: float) -> None:
+        self._lock = lock
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=self._seconds):
+            raise TimeoutError("the server has not answered another thread in time")
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()

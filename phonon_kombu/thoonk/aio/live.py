@@ -1,0 +1,66 @@
+"""Live queries in asyncio."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from queue import Empty
+from time import monotonic
+from types import TracebackType
+
+from ..base import seconds
+from ..items import Items
+from ..live import Change, Match, Query
+from ..notices import GAP
+from ..steps import aperform
+from .subscription import Subscription
+
+
+class Live:
+    """A live query: an async iterator of :class:`.Change`, an async context manager.
+
+    As :class:`phonon_kombu.thoonk.Live`; it begins when it is entered, or first asked.
+    """
+
+    def __init__(self, feed: Items, match: Match | None = None) -> None:
+        self._query = Query(feed, match)
+        self._session = feed.session
+        self._subscription = Subscription(self._session, self._query.topics())
+        self._reading = True
+
+    async def __aiter__(self) -> AsyncIterator[Change]:
+        with contextlib.suppress(Empty):
+            while True:
+                yield await self.get()
+
+    async def get(self, timeout: float | None = None) -> Change:
+        """The next change. As :meth:`phonon_kombu.thoonk.Live.get`."""
+        until = None if timeout is None else monotonic() + seconds("timeout", timeout)
+        query = self._query
+        while not query.changes:
+            if self._reading:
+                await self._subscription.__aenter__()
+                await aperform(self._session, query.read())
+                self._reading = False
+            left = None if until is None else max(until - monotonic(), 0)
+            outcome = query.hear(await self._subscription.get(left))
+            self._reading = outcome == GAP
+            if outcome == "complete":
+                query.complete(await aperform(self._session, query.order()))
+        return query.changes.popleft()
+
+    async def close(self) -> None:
+        """End the query."""
+        await self._subscription.close()
+
+    async def __aenter__(self) -> Live:
+        await self._subscription.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,88 @@
+"""Thoonk's feed: items by id, in the order of their publishing; whoever listens is told."""
+
+from __future__ import annotations
+
+import uuid
+
+from ..errors import FeedNotFound, ItemNotFound
+from .base import Item, job_id, text
+from .catalog import trim
+from .items import SLICE, Items
+from .live import Live, live
+from .steps import Send, Steps, blocking, once
+
+
+class FeedSteps(Items):
+    """What a feed does, for both faces."""
+
+    TYPE = "feed"
+
+    def _publish(self, item: Item, id: str | None = None) -> Steps[str]:
+        """Put an item at the end. An id that is there already is edited, and moves to the end.
+
+        Where the feed has a `max_length`, the oldest items are retracted. A publish whose reply was
+        lost is repeated: who listens may then be told of an edit too.
+
+        Arguments:
+            item: ``str`` or ``bytes``; with a serializer whatever that one takes.
+            id: a name for it; default a new one.
+
+        Returns the id. Raises :exc:`~phonon_kombu.errors.FeedNotFound` if the feed was deleted,
+        :exc:`~phonon_kombu.errors.ConfigurationError` for an item or id that makes no sense,
+        :exc:`~phonon_kombu.errors.ItemTooLarge`, :exc:`~phonon_kombu.errors.OutOfMemory`.
+        """
+        ident = uuid.uuid4().hex.encode() if id is None else job_id(id)
+        told = (self._channel("publish"), self._channel("edit"), self._channel("retract"))
+        try:
+            ((_, excess),) = yield Send(
+                (self._script("feed/publish"), (ident, self._in(item), *told))
+            )
+        except FeedNotFound:
+            self.session.forget(self.name)
+            raise
+        if excess:
+            yield from trim(self.session, self.name)
+        return text(ident)
+
+    def _retract(self, id: str) -> Steps[None]:
+        """Take an item out. Raises :exc:`~phonon_kombu.errors.ItemNotFound`."""
+        call = (self._script("feed/retract"), (job_id(id), self._channel("retract")))
+        yield from once(call, ItemNotFound)
+
+    def _ids(self) -> Steps[list[bytes]]:
+        """In slices. What is published meanwhile moves ahead of us, and nothing else moves."""
+        found: dict[bytes, None] = {}
+        after, skip = b"-inf", 0
+        while True:
+            (part,) = yield Send(
+                (
+                    b"ZRANGEBYSCORE", self.keys.ids, after, b"+inf", b"WITHSCORES",
+                    b"LIMIT", b"%d" % skip, b"%d" % SLICE,
+                )
+            )  # fmt: skip
+            ids, scores = part[::2], part[1::2]
+            for ident in ids:
+                found.pop(ident, None)  # its last place is the one that counts
+                found[ident] = None
+            if len(ids) < SLICE:
+                return list(found)
+            # Peers may publish several in one millisecond.
+            same = scores.count(scores[-1])
+            skip = same + skip if scores[-1] == after else same
+            after = scores[-1]
+
+
+class Feed(FeedSteps):
+    """A feed, made by :meth:`.Thoonk.feed`. Safe between threads and after a fork."""
+
+    publish = blocking(FeedSteps._publish)
+    retract = blocking(FeedSteps._retract)
+    get_ids = blocking(FeedSteps._get_ids)
+    get_all = get_items = blocking(FeedSteps._get_all)
+    get_item = blocking(FeedSteps._get_item)
+    has_id = blocking(FeedSteps._has_id)
+    size = blocking(FeedSteps._size)
+    live = live
+
+
+__all__ = ["Feed", "FeedSteps", "Live"]

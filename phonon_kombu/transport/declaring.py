@@ -1,0 +1,165 @@
+"""The declaring half of a channel: queues, exchanges, bindings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from amqp.protocol import queue_declare_ok_t
+from kombu.exceptions import ChannelError
+from kombu.transport.base import to_rabbitmq_queue_arguments
+
+from ..store.keys import feeds_key, lettered_key
+from ..store.scripts import load
+from . import arguments, codec
+from .publish import Publishing
+
+#: Jobs deleted in one step of a purge.
+PURGE_SLICE = 400
+
+
+class Declaring(Publishing):
+    """Part of :class:`~.channel.Channel`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Queues with a lifetime that this channel declared -> milliseconds.
+        self._expires: dict[str, int] = {}
+        super().__init__(*args, **kwargs)
+
+    # Queues --------------------------------------------------------------------------------
+
+    def queue_declare(
+        self, queue: str | None = None, passive: bool = False, **kwargs: Any
+    ) -> queue_declare_ok_t:
+        """Declare `queue`, or with `passive` only see that it exists.
+
+        Arguments make the queue's rules, in the place of earlier ones (:mod:`.arguments`). A
+        declaration that brings none leaves them.
+
+        Raises ``kombu.exceptions.ChannelError`` (404) where a passive one does not, and
+        :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that make no sense.
+        """
+        queue = queue or f"amq.gen-{codec.new_id()}"
+        if not passive:
+            self._new_queue(queue, **kwargs)
+        stats = self._stats(queue)
+        if passive and not stats[7]:
+            raise ChannelError(
+                f"NOT_FOUND - no queue {queue!r} in vhost "
+                f"{self.connection.client.virtual_host or '/'!r}",
+                (50, 10),
+                "Channel.queue_declare",
+                "404",
+            )
+        return queue_declare_ok_t(queue, stats[0], 0)
+
+    def _new_queue(self, queue: str, auto_delete: bool = False, **kwargs: Any) -> None:
+        if auto_delete:
+            self.auto_delete_queues.add(queue)
+        keys, prefix = self.keys(queue), self.global_keyprefix
+        rules = arguments.fields_of(queue, kwargs.get("arguments"))
+        calls: list[Any] = [
+            (b"HSET", keys.config, b"type", b"job"),
+            (b"SADD", feeds_key(prefix), queue.encode()),
+        ]
+        if self.claim_timeout is not None and b"claim_timeout" not in (rules or ()):
+            ms = math.ceil(self.claim_timeout * 1000)
+            calls.append((b"HSET", keys.config, b"claim_timeout", b"%d" % ms))
+        if rules is not None:
+            # All or none: a declaration without rules, such as a publisher's, leaves them alone.
+            gone = [field for field in arguments.FIELDS if field not in rules]
+            calls += [
+                (b"HSET", keys.config, *(part for rule in rules.items() for part in rule)),
+                (b"HDEL", keys.config, *gone),
+            ]
+            if b"dead_exchange" in rules:
+                calls.append((b"SADD", lettered_key(prefix), queue.encode()))
+                self.letters.watch()
+            if b"rules" in rules:
+                self._ruled.add(queue)
+        if self.claim_timeout is not None and b"claim_timeout" not in (rules or {}):
+            timeout_ms = b"%d" % math.ceil(self.claim_timeout * 1000)
+            calls.append((b"HSET", keys.config, b"claim_timeout", timeout_ms))
+        *_, lifetime = self.link.send([*calls, (load("job/touch").prepare(keys), ())], repeat=True)
+        if lifetime:
+            self._expires[queue] = lifetime
+        else:
+            self._expires.pop(queue, None)
+
+    def queue_delete(
+        self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
+    ) -> int | None:
+        """Delete `queue` with its bindings and all its jobs; returns how many were ready."""
+        if if_empty and self._size(queue):
+            return None
+        for exchange, routing_key, pattern in self.router.bindings_of(queue):
+            self.router.unbind(exchange, routing_key, pattern or None, queue)
+        self.auto_delete_queues.discard(queue)
+        keys = self.keys(queue)
+        stats, *_ = self.link.send(
+            (
+                (load("job/stats").prepare(keys), ()),
+                (b"UNLINK", *keys.all),
+                (b"SREM", feeds_key(self.global_keyprefix), queue.encode()),
+                (b"SREM", lettered_key(self.global_keyprefix), queue.encode()),
+            ),
+            repeat=True,
+        )
+        self.state.queue_bindings_delete(queue)
+        self._fanout_queues.pop(queue, None)
+        return int(stats[0])
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        self.queue_delete(queue)
+
+    def _stats(self, queue: str) -> list[int]:
+        found: list[int] = self.link.run(load("job/stats").prepare(self.keys(queue)), ())
+        return found
+
+    def _size(self, queue: str) -> int:
+        return self._stats(queue)[0]
+
+    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
+        return bool(self._stats(queue)[7])
+
+    def _purge(self, queue: str) -> int:
+        purge = load("job/purge").prepare(self.keys(queue))
+        total, more = 0, 1
+        while more:
+            count, more = self.link.run(purge, (b"%d" % PURGE_SLICE,))
+            total += count
+        return total
+
+    # Exchanges -----------------------------------------------------------------------------
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str | None, queue: str) -> None:
+        if self.typeof(exchange).type == "fanout":
+            self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
+        self.router.bind(exchange, routing_key, pattern, queue)
+
+    def queue_unbind(
+        self,
+        queue: str,
+        exchange: str | None = None,
+        routing_key: str = "",
+        arguments: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Undo a binding."""
+        exchange = exchange or "amq.direct"
+        self.state.binding_delete(queue, exchange, routing_key)
+        meta = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)
+        self.router.unbind(exchange, *meta)
+
+    def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False) -> None:
+        """Delete `exchange` and its bindings; the queues stay."""
+        self.router.drop_exchange(exchange)
+        for key in [k for k in self.state.bindings if k.exchange == exchange]:
+            self.state.binding_delete(key.queue, key.exchange, key.routing_key)
+        self.state.exchanges.pop(exchange, None)
+
+    def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
+        return list(self.router.table(exchange, fresh=True).rows)
+
+    def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
+        return to_rabbitmq_queue_arguments(arguments, **kwargs)

@@ -1,0 +1,185 @@
+"""Feeds as a whole: configurations, types, types of one's own; queues of Python data."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import pickle
+import uuid
+from typing import Any
+
+import pytest
+import redis
+
+from phonon_kombu.errors import (
+    ConfigurationError,
+    FeedExists,
+    FeedNotFound,
+    MalformedItem,
+)
+from phonon_kombu.thoonk import Empty, Feed, PyQueue, SortedFeed, Thoonk
+
+
+def test_types(thoonk: Thoonk, other: Thoonk) -> None:
+    """Each type is made by name, and only as itself opened."""
+    for kind in ("feed", "sorted_feed", "list", "queue", "pyqueue", "job"):
+        thoonk.create_feed(f"a {kind}", {"type": kind})
+        getattr(other, kind)(f"a {kind}")
+        wrong = other.job if kind != "job" else other.feed
+        with pytest.raises(ConfigurationError, match="type"):
+            wrong(f"a {kind}")
+    assert not other.sorted_feed("a list").interop
+    assert thoonk.get_config("a list")["type"] == "sorted_feed"
+    with pytest.raises(ConfigurationError, match="sorted_feed"):
+        thoonk.create_feed("f", {"type": "tree"})
+    with pytest.raises(ConfigurationError):
+        thoonk.feed("f", {"type": "queue"})
+    assert not thoonk.feed_exists("f")
+
+
+def test_configurations(thoonk: Thoonk, other: Thoonk) -> None:
+    thoonk.create_feed("f", '{"max_length": 3, "title": "F", "tags": ["a"]}')
+    assert other.get_config("f") == {
+        "type": "feed", "max_length": 3, "title": "F", "tags": '["a"]',
+    }  # fmt: skip
+    other.set_config("f", {"title": "G"})
+    thoonk.feed("f", {"max_length": 5})
+    assert other.get_config("f")["title"] == "G" and other.get_config("f")["max_length"] == 5
+    for wrong in ({}, [], "[]", "{", {"max_length": -1}, {"max_length": "long"}, {"order": "list"},
+                  {"type": "job"}, {"serializer": "json"}, {5: 5}, {"a": object()}):  # fmt: skip
+        with pytest.raises(ConfigurationError):
+            thoonk.set_config("f", wrong)  # type: ignore[arg-type]
+    assert other.get_config("f")["max_length"] == 5
+    for act in (thoonk.get_config, thoonk.delete_feed, lambda name: thoonk.set_config(name, "{}")):
+        with pytest.raises((FeedNotFound, ConfigurationError)):
+            act("nobody")
+    with pytest.raises(FeedExists):
+        other.create_feed("f")
+
+
+def test_deleting_takes_everything_along(thoonk: Thoonk, redis_client: redis.Redis) -> None:
+    feeds: list[Any] = [
+        thoonk.feed("f"), thoonk.sorted_feed("s"), thoonk.sorted_feed("l", interop=True),
+        thoonk.queue("q"), thoonk.pyqueue("p"), thoonk.job("j"),
+    ]  # fmt: skip
+    for feed in feeds:
+        getattr(feed, "publish", None) and feed.publish("x")
+        getattr(feed, "put", None) and feed.put("x")
+    feeds[-1].put("x", delay_seconds=100, ttl_seconds=200, priority=5, id="x")
+    feeds[-1].put("x", id="y")
+    feeds[-1].stall("y")
+    feeds[-1].get(timeout=0)
+    assert thoonk.get_feeds() == set("fslqpj")
+    for name in "fslqpj":
+        thoonk.delete_feed(name)
+    assert redis_client.keys("feed*") == [] and thoonk.get_feeds() == set()
+
+
+def test_many_feeds(thoonk: Thoonk, redis_client: redis.Redis) -> None:
+    redis_client.sadd("feeds", *(f"{{f{n}}}" for n in range(1500)), "{a", "plain")
+    assert thoonk.get_feeds() == {*(f"f{n}" for n in range(1500)), "{a", "plain"}
+
+
+def test_a_celery_queue_is_listed_and_deleted(thoonk: Thoonk, url: str) -> None:
+    from kombu import Connection
+
+    with Connection(url) as connection, connection.SimpleQueue("celery") as simple:
+        simple.put({"a": 1})
+        simple.close()
+    assert thoonk.get_feeds() == {"celery"}
+    assert thoonk.get_config("celery")["type"] == "job"
+    thoonk.job("celery")
+    assert thoonk.get_feeds() == {"celery"}
+    thoonk.delete_feed("celery")
+    assert thoonk.get_feeds() == set()
+
+
+# Types of one's own ---------------------------------------------------------------------------
+
+
+class Wishlist(SortedFeed):
+    """A sorted feed that knows one more thing."""
+
+    def wish(self, what: str) -> str:
+        return self.append(f"a {what}")
+
+
+def test_a_type_of_ones_own(thoonk: Thoonk, other: Thoonk) -> None:
+    thoonk.register_feedtype("wishlist", Wishlist)
+    wishes = thoonk.wishlist("birthday")
+    wishes.wish("pony")
+    assert wishes is thoonk.wishlist("birthday")
+    assert isinstance(wishes, Wishlist) and wishes.get_all() == {"1": "a pony"}
+    assert thoonk.get_config("birthday")["type"] == "wishlist"
+    thoonk.create_feed("christmas", {"type": "wishlist"})
+    with pytest.raises(ConfigurationError):
+        other.sorted_feed("birthday")
+    with pytest.raises(AttributeError):
+        other.wishlist("birthday")
+    for name, kind in (("feed", Feed), ("get_feeds", Feed), ("x y", Feed), ("_x", Feed), ("x", int),
+                       ("x", "Feed"), ("list", SortedFeed)):  # fmt: skip
+        with pytest.raises(ConfigurationError):
+            thoonk.register_feedtype(name, kind)  # type: ignore[arg-type]
+
+
+# Queues of Python data ------------------------------------------------------------------------
+
+DATA: list[Any] = [
+    None, True, 5, 1.5, "ü", [1, [2]], {"a": {"b": None}}, datetime.datetime(2030, 1, 2, 3),
+    datetime.date(2030, 1, 2), decimal.Decimal("1.10"), uuid.UUID(int=5), b"\xff",
+]  # fmt: skip
+
+
+def test_a_pyqueue(thoonk: Thoonk, other: Thoonk) -> None:
+    queue = thoonk.pyqueue("p")
+    for item in DATA:
+        queue.put(item)
+    queue.put("first", priority=queue.HIGH)
+    theirs = other.pyqueue("p")
+    assert theirs.size() == len(DATA) + 1
+    assert [theirs.get(timeout=5) for _ in range(len(DATA) + 1)] == ["first", *DATA]
+    with pytest.raises(Empty):
+        theirs.get(timeout=0)
+    with pytest.raises(ConfigurationError, match="json"):
+        queue.put(object())
+    assert queue.size() == 0
+
+
+def test_a_pyqueue_of_pickles(thoonk: Thoonk, other: Thoonk) -> None:
+    thoonk.pyqueue("p", serializer="pickle").put({1, 2})
+    with pytest.raises(ConfigurationError, match="trust"):
+        other.pyqueue("p")
+    assert other.pyqueue("p", serializer="pickle").get(timeout=5) == {1, 2}
+
+
+def test_a_pyqueue_that_a_peer_has_made(
+    thoonk: Thoonk, other: Thoonk, redis_client: redis.Redis
+) -> None:
+    """Thoonk.py pickles and does not say so: who trusts it says pickle."""
+    redis_client.hset("feed.config:{p}", "type", "pyqueue")
+    for id in "ab":
+        redis_client.lpush("feed.ids:{p}", id)
+        redis_client.hset("feed.items:{p}", id, pickle.dumps({1, 2}))
+    assert thoonk.pyqueue("p", serializer="pickle").get(timeout=5) == {1, 2}
+    with pytest.raises(MalformedItem):
+        other.pyqueue("p").get(timeout=5)
+
+
+def test_an_item_of_a_pyqueue_that_cannot_be_read(
+    thoonk: Thoonk, redis_client: redis.Redis
+) -> None:
+    """It is taken, and handed over with the error."""
+    queue: PyQueue = thoonk.pyqueue("p")
+    redis_client.lpush("feed.ids:{p}", "a")
+    redis_client.hset("feed.items:{p}", "a", b"cos\nsystem\n(S'true'\ntR.")
+    queue.put("good")
+    with pytest.raises(MalformedItem) as caught:
+        queue.get(timeout=5)
+    assert caught.value.args[1] == b"cos\nsystem\n(S'true'\ntR."
+    assert queue.get(timeout=5) == "good"
+
+
+def test_a_queue_with_a_serializer(thoonk: Thoonk) -> None:
+    queue = thoonk.queue("q", serializer="json")
+    queue.put([1])
+    assert queue.get(timeout=5) == [1]
