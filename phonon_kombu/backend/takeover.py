@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from time import monotonic
 from typing import Any
 
 from billiard import current_process
@@ -19,6 +20,10 @@ LOOK_SECONDS = 5.0
 #: Chords looked at in one round.
 SLICE = 20
 
+#: How long a process goes on watching after it has counted a part, if Celery does not say that it
+#: is a worker: one that a test runs within its own process, and that ends without a word.
+LINGER_SECONDS = 30.0
+
 _watches: dict[int, Watch] = {}
 
 
@@ -30,6 +35,8 @@ class Watch:
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
+        #: When to end (of the monotonic clock); None: with the worker.
+        self.until: float | None = None
         self._ended = threading.Event()
         self._link = backend._new_link()
         self._thread = threading.Thread(target=self._run, name="phonon-chords", daemon=True)
@@ -48,6 +55,9 @@ class Watch:
     def _run(self) -> None:
         wait = 0.0
         while not self._ended.wait(wait):
+            if self.until is not None and monotonic() > self.until:
+                unwatch(self._backend.app)
+                return
             try:
                 wait = self._round()
             except Exception as error:
@@ -75,29 +85,43 @@ class Watch:
         return wait
 
 
-def watch(backend: Any) -> None:
-    """Have this process watch over the chords of `backend`, unless it does already.
+def watch(backend: Any, worker: bool = False) -> None:
+    """Have this process watch over the chords of `backend`: for as long as the worker runs, or
+    for a while after the last call where nobody has said that this is a worker.
 
     A child of a prefork pool does not: its parent does.
     """
+    if current_process().name != "MainProcess":
+        return
     key = id(backend.app)
-    if key not in _watches and current_process().name == "MainProcess":
-        _watches[key] = Watch(backend)
-        _watches[key].start()
+    found = _watches.get(key)
+    if found is None:
+        found = _watches[key] = Watch(backend)
+        found.until = monotonic() + LINGER_SECONDS
+        found.start()
+    if worker:
+        found.until = None
+    elif found.until is not None:
+        found.until = monotonic() + LINGER_SECONDS
+
+
+def unwatch(app: Any) -> None:
+    """Watch no more over the chords of `app`."""
+    found = _watches.pop(id(app), None)
+    if found is not None:
+        found.stop()
 
 
 def _begin(sender: Any = None, **_: Any) -> None:
     """When a worker is ready: watch, if its results are kept by our backend."""
     backend = getattr(getattr(sender, "app", None), "backend", None)
     if isinstance(backend, Storing):
-        watch(backend)
+        watch(backend, worker=True)
 
 
 def _end(sender: Any = None, **_: Any) -> None:
     """When a worker ends."""
-    found = _watches.pop(id(getattr(sender, "app", None)), None)
-    if found is not None:
-        found.stop()
+    unwatch(getattr(sender, "app", None))
 
 
 def install() -> None:

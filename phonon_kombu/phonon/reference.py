@@ -193,7 +193,7 @@ class Reference:
         """
         link = self._host.link
         held = link.command(b"HVALS", self._keys.holders)
-        nodes = list(dict.fromkeys(held))
+        nodes = [node for node in dict.fromkeys(held) if node != self._node]
         beats = link.command(b"ZMSCORE", self._beats, *nodes) if nodes else []
         for node, beat in zip(nodes, beats, strict=True):
             if beat is None and self._give_back(node):

@@ -245,4 +245,4 @@ def test_memory_stays_flat_over_100_000_parts(
     assert pretended.so_far["slowest"][0] == parts - 1
     with capsys.disabled():
         print(f"\n100,000 parts took {grown / 1024:.0f} KB more than 1,000")
-    assert grown < 200 * 1024
+    assert grown < 1024 * 1024, "a set of their names would take ten times as much"

@@ -212,3 +212,19 @@ def test_one_trip_for_result_and_arrival(pretended: Chord) -> None:
     assert ran["cmdstat_evalsha"] == 1
     assert ran["cmdstat_publish"] == 1
     assert sum(ran.values()) < 20, ran
+
+
+def test_the_watch_of_a_process_that_is_no_worker_ends(
+    exam: BackendExam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that a test ran within its own process ends without a word."""
+    from phonon_kombu.backend import takeover
+
+    monkeypatch.undo()  # of the fixture that keeps this module unwatched
+    monkeypatch.setattr(takeover, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(takeover, "LINGER_SECONDS", 0.2)
+    takeover.watch(exam.app.backend)
+    watch = takeover._watches[id(exam.app)]
+    watch._thread.join(20)
+    assert not watch._thread.is_alive()
+    assert id(exam.app) not in takeover._watches

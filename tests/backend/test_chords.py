@@ -9,6 +9,7 @@ import pytest
 from celery import chain, chord, group
 from celery.exceptions import ChordError
 
+from phonon_kombu.backend import takeover
 from tests.backend.conftest import BackendExam
 from tests.celery.exam import until
 from tests.servers import RedisServer
@@ -215,3 +216,5 @@ def test_a_memory_broker(redis_server: RedisServer) -> None:
         assert app.backend.get_result(id) == 20
     app.backend.remove_pending_result = lambda result: result
     app.backend.result_consumer.stop()
+    # It would take over the next tests' chords, and publish their bodies in its own memory.
+    takeover.unwatch(app)

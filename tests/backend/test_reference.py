@@ -18,6 +18,9 @@ from phonon_kombu.phonon.reference import Reference
 from phonon_kombu.store.scripts import load, names
 from tests.servers import wait_for
 
+#: This process may have another heart at the same server, whose beats a test has flushed away.
+PREFIX = "references:"
+
 #: Operation -> state of the holder -> the state that it becomes, or what refuses.
 GRID: dict[str, dict[str, Any]] = {
     "hold": {"absent": "held", "held": "held", "held elsewhere": "held", "stalled": "stalled"},
@@ -42,7 +45,7 @@ def url(redis_db: str) -> str:
 
 @pytest.fixture
 def made(url: str) -> Iterator[Connections]:
-    with Connections(url) as connections:
+    with Connections(url, prefix=PREFIX) as connections:
         yield connections
 
 
@@ -158,7 +161,7 @@ def test_a_lease_must_be_positive(made: Connections) -> None:
 
 def hold_for_ever(url: str, ready: Any) -> None:
     """A process that holds until it is killed."""
-    connections = Connections(url)
+    connections = Connections(url, prefix=PREFIX)
     Reference("dies", connections=connections).hold()
     ready.set()
     threading.Event().wait()
@@ -170,7 +173,9 @@ def die_as_the_last(url: str, ready: Any) -> None:
     def last(reference: Reference) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    reference = Reference("dies", last, lease_seconds=1, connections=Connections(url))
+    reference = Reference(
+        "dies", last, lease_seconds=1, connections=Connections(url, prefix=PREFIX)
+    )
     reference.hold()
     ready.set()
     reference.finish()
