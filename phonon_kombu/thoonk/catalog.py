@@ -232,11 +232,21 @@ class Catalog:
             ((cursor, names),) = yield Send(
                 (b"SSCAN", feeds_key(self.prefix), cursor, b"COUNT", b"%d" % SLICE)
             )
-            for wire in names:
-                name = feed_name(wire, self.hash_tags)
-                found.add(text(wire) if name is None else name)
+            for listed in names:
+                theirs = feed_name(listed, self.hash_tags)
+                if theirs in (None, text(listed)):
+                    found.add(text(listed))
+                else:
+                    found.update((yield from self._either(text(listed), str(theirs))))
             if cursor == b"0":
                 return found
+
+    def _either(self, ours: str, theirs: str) -> Steps[list[str]]:
+        """Which feed is meant by a name in braces: ours of that name, or a peer's without them."""
+        both = (ours, theirs)
+        keys = [feed_keys(name, self.prefix, self.hash_tags) for name in both]
+        there = yield Send(*((b"HEXISTS", key.config, b"type") for key in keys))
+        return [name for name, exists in zip(both, there, strict=True) if exists] or [theirs]
 
 
 def trim(session: Any, name: str) -> Steps[None]:
@@ -286,6 +296,9 @@ def _options(
 ) -> dict[str, Any]:
     """What a feed's object is made with: what is given, held against what the feed is."""
     wanted = given.get("serializer")
+    if not serializer and kind.DEFAULT_SERIALIZER:
+        # A client of Thoonk's contract has made it, and does not say. Thoonk.py pickles.
+        serializer = wanted or kind.DEFAULT_SERIALIZER
     if wanted is not None and wanted != (serializer or None):
         raise ConfigurationError(f"{name!r} has the serializer {serializer!r}, not {wanted!r}")
     if serializer in INSECURE and wanted is None:

@@ -122,7 +122,7 @@ class Claims(Base):
         cursor = b"0"
         while hand.in_doubt:
             args = (hand.owner, cursor, b"restore", b"", b"", *hand.ids)
-            ((cursor, _),) = yield Send((self._script("job/recover"), args))
+            ((cursor, *_),) = yield Send((self._script("job/recover"), args))
             hand.in_doubt = cursor != b"0"
 
     def _prune(self, hand: Hand) -> Steps[None]:

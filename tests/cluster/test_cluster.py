@@ -126,7 +126,7 @@ def test_the_scripts_about_nodes(cluster: Cluster) -> None:
     assert machine.run("node/beat", "n", "7", "{}", "1") == [1, 0]
     assert machine.run("node/census", HOUR_MS) == [[], ["n", "7"], []]
     dead_ms = machine.run("node/bury", "n", "7", 0)
-    assert machine.run("node/part", "n", dead_ms, held=keys.held("n")) == 1
+    assert machine.run("node/part", "n", dead_ms, "", held=keys.held("n")) == 1
     assert machine.run("node/elect", "n", HOUR_MS) == 0
     assert machine.run("lock/release", "n") == 1
     assert machine.run("lock/acquire", "n", HOUR_MS) == 1

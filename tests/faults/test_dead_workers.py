@@ -88,6 +88,7 @@ def test_killed_pool_processes(exam: Exam) -> None:
     assert_none_lost(exam, tag, [result.id for result in results])
 
 
+@pytest.mark.timeout(300)
 def test_workers_that_are_killed_all_the_time(exam: Exam) -> None:
     """One of three is killed and replaced every 1.5 s for 30 s, under 5,000 tasks."""
     tag, count = "churn", 5000

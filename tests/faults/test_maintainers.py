@@ -154,6 +154,25 @@ def test_what_is_claimed_after_the_death_is_left_alone(machine: Machine) -> None
     assert sorted(picture["ids"]) == ids
     assert picture["claimed"].keys() == {"new"}
 
+    # It has not joined, so it stays among the dead, and is looked at again.
+    again_ms = machine.client.zscore("node.dying:{nodes}", NODE)
+    assert again_ms == pytest.approx(int(dead_ms) + 60_000, abs=30_000)
+    assert give_back(machine.link, b"%d" % again_ms) == 1
+    assert sorted(machine.picture()["ids"]) == [*ids, "new"]
+    assert machine.client.keys("node.*") == []
+
+
+def test_who_joins_again_keeps_what_was_not_given_back(machine: Machine) -> None:
+    """It lives: what nobody has taken from it yet is its own."""
+    ids, dead_ms = claimed_by_the_dead(machine, 3)
+    nodes = NodeKeys()
+    machine.link.run(load("node/beat").prepare(nodes), (NODE.encode(), b"r:8", b"{}", b"1"))
+    assert machine.client.zcard(nodes.dying) == 0
+    assert sorted(machine.picture()["claimed"]) == ids
+    assert machine.finish(f"{NODE}.1", *ids) == 3
+    assert give_back(machine.link, dead_ms) == 0
+    assert machine.client.zscore(nodes.beats, NODE) is not None
+
 
 def test_keys_of_the_dead(machine: Machine) -> None:
     """A node that has joined again is not forgotten when the recovery of its former life ends."""

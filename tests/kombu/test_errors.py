@@ -254,8 +254,8 @@ def test_a_user_who_may_not_call_a_command_in_scripts(own_broker: Broker, forbid
 @pytest.mark.phonon_only("stock's keys have other names")
 @pytest.mark.real_server("fakeredis has no ACL users")
 def test_the_rights_that_are_documented_are_enough(own_broker: Broker, pump: PumpFactory) -> None:
-    page = Path(__file__).parents[2] / "docs/howto/switch-from-redis.md"
-    _, found, rules = page.read_text().partition("ACL SETUSER shop on >password ")
+    page = Path(__file__).parents[2] / "docs/howto/acl.md"
+    _, found, rules = page.read_text().partition("ACL SETUSER shop on >secret ")
     assert found
     rules = rules.partition("```")[0].split()
     own_broker.client.execute_command("ACL", "SETUSER", "shop", "reset", "on", ">pw", *rules)

@@ -12,8 +12,9 @@ PREFIX = "my app:{x}:"
 OPTIONS = {"transport_options": {"global_keyprefix": PREFIX}}
 
 
-def test_no_key_without_the_prefix(broker: Broker, pump: PumpFactory) -> None:
+def test_no_key_without_the_prefix(own_broker: Broker, pump: PumpFactory) -> None:
     """All that the exam does elsewhere, in short: then look at every key and channel."""
+    broker = own_broker  # no heart of another test beats there
     connection = broker.connection(**OPTIONS)
     topic, news = Exchange("t", type="topic"), Exchange("news", type="fanout")
     routed = Queue("routed", topic, routing_key="a.#")

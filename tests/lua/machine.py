@@ -236,7 +236,7 @@ class Machine:
         """job/recover, all slices of it; returns how many were given back."""
         cursor, given = "0", 0
         while True:
-            cursor, count = self.run("job/recover", owner, cursor, mode, limit, before_ms, *keep)
+            cursor, count, _ = self.run("job/recover", owner, cursor, mode, limit, before_ms, *keep)
             given += count
             if cursor == "0":
                 return given

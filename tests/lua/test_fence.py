@@ -87,11 +87,14 @@ def nodes(m: Machine) -> None:
         dead_ms = m.run("node/bury", "n", "7", 0)
         assert m.run("node/census", HOUR_MS) == [[], [], ["n", f"{dead_ms}"]]
         assert m.run("node/beat", "n", "", "", "") == [0, 1]
-        assert m.run("node/part", "n", dead_ms - 1, held=m.keys.held("n")) == 0
-        assert m.run("node/part", "n", dead_ms, held=m.keys.held("n")) == 1
+        assert m.run("node/part", "n", dead_ms - 1, "", held=m.keys.held("n")) == 0
+        assert m.run("node/part", "n", dead_ms, HOUR_MS, held=m.keys.held("n")) == 0
+        assert m.run("node/census", HOUR_MS) == [[], [], []]
+        again_ms = int(m.client.zscore(m.keys.dying, "n"))
+        assert m.run("node/part", "n", again_ms, "", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "8", "{}", "1") == [1, 0]
-        assert m.run("node/part", "n", dead_ms, held=m.keys.held("n")) == 0
-        assert m.run("node/part", "n", "", held=m.keys.held("n")) == 1
+        assert m.run("node/part", "n", dead_ms, "", held=m.keys.held("n")) == 0
+        assert m.run("node/part", "n", "", "", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "", "", "") == [0, 0]
         assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
         assert [m.run("lock/extend", who, HOUR_MS) for who in "ab"] == [1, 0]

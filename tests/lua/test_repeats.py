@@ -109,7 +109,7 @@ def test_recovery_of_ten_thousand_claims_in_slices(
     cursor, slices, took = "0", [], []
     while True:
         started = time.perf_counter()
-        cursor, count = machine.run("job/recover", "A", cursor, "restore", "", "", *kept)
+        cursor, count, _ = machine.run("job/recover", "A", cursor, "restore", "", "", *kept)
         took.append(time.perf_counter() - started)
         slices.append(count)
         if cursor == "0":

@@ -188,7 +188,7 @@ def test_the_job_of_a_killed_process_comes_back(
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         # fakeredis tells nothing about connections: there only the beat counts, a minute.
-        claimed = job.get(timeout=90 if redis_server.is_fake else 20)
+        claimed = job.get(timeout=90 if redis_server.is_fake else 60)
         assert (claimed.id, claimed.item) == ("j", "item")
     finally:
         child.kill()

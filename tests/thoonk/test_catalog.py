@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import pickle
 import uuid
 from typing import Any
 
@@ -149,6 +150,19 @@ def test_a_pyqueue_of_pickles(thoonk: Thoonk, other: Thoonk) -> None:
     with pytest.raises(ConfigurationError, match="trust"):
         other.pyqueue("p")
     assert other.pyqueue("p", serializer="pickle").get(timeout=5) == {1, 2}
+
+
+def test_a_pyqueue_that_a_peer_has_made(
+    thoonk: Thoonk, other: Thoonk, redis_client: redis.Redis
+) -> None:
+    """Thoonk.py pickles and does not say so: who trusts it says pickle."""
+    redis_client.hset("feed.config:{p}", "type", "pyqueue")
+    for id in "ab":
+        redis_client.lpush("feed.ids:{p}", id)
+        redis_client.hset("feed.items:{p}", id, pickle.dumps({1, 2}))
+    assert thoonk.pyqueue("p", serializer="pickle").get(timeout=5) == {1, 2}
+    with pytest.raises(MalformedItem):
+        other.pyqueue("p").get(timeout=5)
 
 
 def test_an_item_of_a_pyqueue_that_cannot_be_read(

@@ -150,7 +150,7 @@ def test_workers(thoonk: Thoonk, url: str, redis_server: RedisServer) -> None:
             worker.kill()
             worker.wait()
         # fakeredis tells nothing about connections: there only the beat counts, a minute.
-        wait_for(lambda: job.get_ids() == [], 100 if redis_server.is_fake else 40)
+        wait_for(lambda: job.get_ids() == [], 100 if redis_server.is_fake else 80)
     noted = Counter(done.get(timeout=0) for _ in range(done.size()))
     assert set(noted) == {str(n) for n in range(count)}
     assert sum(noted.values()) <= count + 2

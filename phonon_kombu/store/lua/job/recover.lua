@@ -10,7 +10,8 @@ ARGV    1 owner (ending in '.': all that begin with it)   2 cursor ('0' to begin
         3 mode ('cancel' counts a failure, else 'restore')
         4 max_deliveries ('' no limit; see job/cancel)
         5 before_ms ('' any: else only what was claimed until then)   6+ ids to leave
-RETURNS the next cursor ('0': that was all), how many were given back   ERRORS none
+RETURNS the next cursor ('0': that was all), how many were given back, how many were claimed since
+ERRORS  none
 STATES  claimed -> ready, stalled   COST O(slice), a slice is about 200 claims ]]
 local claimed, cancelled, published, wake, priorities = KEYS[1], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local stalled, reasons, config = KEYS[7], KEYS[8], KEYS[9]
@@ -25,7 +26,7 @@ for i = 6, #ARGV do
   kept[ARGV[i]] = true
 end
 local scan = redis.call('HSCAN', KEYS[2], ARGV[2], 'COUNT', 200)
-local found = {}
+local found, since_then = {}, 0
 for i = 1, #scan[2], 2 do
   local id, held_by = scan[2][i], scan[2][i + 1]
   local holder = whole and held_by or string.sub(held_by, 1, #owner)
@@ -34,7 +35,9 @@ for i = 1, #scan[2], 2 do
     if not since then
       -- A peer that knows no owners has finished it or given it back.
       redis.call('HDEL', KEYS[2], id)
-    elseif not kept[id] and (not before or tonumber(since) <= before) then
+    elseif before and tonumber(since) > before then
+      since_then = since_then + 1
+    elseif not kept[id] then
       local put_at = redis.call('ZSCORE', published, id)
       local failures = counts and tonumber(redis.call('HGET', cancelled, id) or 0) or 0
       found[#found + 1] = {
@@ -74,4 +77,4 @@ for _, job in ipairs(found) do
     ready(job.id, true)
   end
 end
-return { scan[1], #found }
+return { scan[1], #found, since_then }

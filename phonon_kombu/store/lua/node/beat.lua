@@ -8,6 +8,8 @@ ERRORS  none   COST O(log nodes) ]]
 --- @include now
 if ARGV[4] == '1' then
   redis.call('ZADD', KEYS[1], now(), ARGV[1])
+  -- What was not given back yet stays its own.
+  redis.call('ZREM', KEYS[4], ARGV[1])
 elseif redis.call('ZADD', KEYS[1], 'XX', 'CH', now(), ARGV[1]) == 0
   and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return { 0, redis.call('ZCARD', KEYS[4]) }

@@ -2,11 +2,12 @@
 KEYS    1 beats ZSET   2 presence HASH   3 dying ZSET
 ARGV    1 ttl_ms
 RETURNS nodes whose last beat is older than ttl_ms, presence of all as field, value, ..., nodes
-        being recovered with when they were declared dead (ms) as node, ms, ...
+        to be recovered with when they were declared dead (ms) as node, ms, ...
 ERRORS  none   COST O(nodes) ]]
 --- @include now
+local at = now()
 return {
-  redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now() - ARGV[1], 'LIMIT', 0, 100),
+  redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at - ARGV[1], 'LIMIT', 0, 100),
   redis.call('HGETALL', KEYS[2]),
-  redis.call('ZRANGE', KEYS[3], 0, 99, 'WITHSCORES'),
+  redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', at, 'WITHSCORES', 'LIMIT', 0, 100),
 }
