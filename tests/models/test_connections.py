@@ -11,6 +11,7 @@ import pytest
 from phonon_kombu.errors import ConfigurationError, LayoutMismatch
 from phonon_kombu.phonon import connections
 from phonon_kombu.phonon.connections import Connections, connect, current
+from phonon_kombu.phonon.node import node_id
 from phonon_kombu.store.keys import layout_key
 from tests.servers import RedisServer, start_server, wait_for
 
@@ -126,9 +127,10 @@ def test_two_hosts(redis_server: RedisServer, redis_db: str) -> None:
 
 def test_a_heartbeat_while_it_is_wanted(redis_server: RedisServer, redis_db: str) -> None:
     client = redis_server.client()
-    with Connections(f"phonon://{redis_db}") as made:
-        assert client.zcard("node.beats:{nodes}") == 0
+    with Connections(f"phonon://{redis_db}", prefix="alone.") as made:
+        node = node_id(made.hosts[0].identity)
+        assert client.zscore("alone.node.beats:{nodes}", node) is None
         made.hosts[0].live()
         made.hosts[0].live()
-        assert client.zcard("node.beats:{nodes}") == 1
-    wait_for(lambda: client.zcard("node.beats:{nodes}") == 0)
+        assert client.zscore("alone.node.beats:{nodes}", node) is not None
+    wait_for(lambda: client.zscore("alone.node.beats:{nodes}", node) is None)
