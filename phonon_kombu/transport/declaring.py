@@ -77,9 +77,6 @@ class Declaring(Publishing):
                 self.letters.watch()
             if b"rules" in rules:
                 self._ruled.add(queue)
-        if self.claim_timeout is not None and b"claim_timeout" not in (rules or {}):
-            timeout_ms = b"%d" % math.ceil(self.claim_timeout * 1000)
-            calls.append((b"HSET", keys.config, b"claim_timeout", timeout_ms))
         *_, lifetime = self.link.send([*calls, (load("job/touch").prepare(keys), ())], repeat=True)
         if lifetime:
             self._expires[queue] = lifetime
