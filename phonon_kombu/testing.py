@@ -33,6 +33,7 @@ for most platforms, and fakeredis for the others.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,13 +120,24 @@ def phonon_worker(phonon_celery_app: Celery) -> Iterator[Any]:
     It knows the tasks that were defined before it started; call ``phonon_worker.reload()`` after
     you have defined more.
     """
+    with worker_in_a_thread(phonon_celery_app) as worker:
+        yield worker
+
+
+@contextmanager
+def worker_in_a_thread(app: Celery, **options: Any) -> Iterator[Any]:
+    """A worker for any application, in a thread of this process.
+
+    Arguments:
+        options: as ``celery.contrib.testing.worker.start_worker`` takes them.
+    """
     from celery.contrib.testing.worker import start_worker
     from celery.signals import setup_logging
 
     # A receiver of this signal keeps the worker from setting up the test process's logging.
     setup_logging.connect(_leave_logging_alone, weak=False)
     try:
-        with start_worker(phonon_celery_app, perform_ping_check=False) as worker:
+        with start_worker(app, perform_ping_check=False, **options) as worker:
             yield worker
     finally:
         setup_logging.disconnect(_leave_logging_alone)

@@ -10,6 +10,7 @@ from celery import chain, chord, group
 from celery.exceptions import ChordError
 
 from phonon_kombu.backend import takeover
+from phonon_kombu.testing import worker_in_a_thread
 from tests.backend.conftest import BackendExam
 from tests.celery.exam import until
 from tests.servers import RedisServer
@@ -202,13 +203,11 @@ def test_beside_stock(make_exam: Any, broker: str, backend: str) -> None:
 
 def test_a_memory_broker(redis_server: RedisServer) -> None:
     """The backend needs nothing of our transport."""
-    from celery.contrib.testing.worker import start_worker
-
     from tests.celery.app import make_app
 
     redis_server.client(1).flushdb()
     app = make_app("memory://", redis_server.url("phonon", 1))
-    with start_worker(app, perform_ping_check=False, pool="solo"):
+    with worker_in_a_thread(app, pool="solo"):
         work = chord([app.signature("add", (n, n)) for n in range(5)], app.signature("total"))
         # Client and worker are one process here, where Celery 5.6 may forget who waits.
         id = work.delay().id

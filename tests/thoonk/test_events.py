@@ -324,11 +324,13 @@ def test_no_server_and_no_permission(url: str) -> None:
 
 
 def test_closing_a_session_ends_its_thread_and_connections(far: Thoonk, line: LossyLine) -> None:
+    before = threading.enumerate()
     far.register_handler("publish", print)
-    assert [t for t in threading.enumerate() if t.name == "thoonk-listener"]
+    made = [t for t in threading.enumerate() if t not in before]
+    assert [t.name for t in made] == ["thoonk-listener"]
     far.close()
     wait_for(lambda: line.connections == 0)
-    assert not [t for t in threading.enumerate() if t.name == "thoonk-listener"]
+    wait_for(lambda: not made[0].is_alive())
 
 
 def test_a_forked_child_listens_for_itself(
