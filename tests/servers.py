@@ -9,6 +9,7 @@ redis8, redis7, redis62, valkey or fakeredis).
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import shutil
 import signal
@@ -33,6 +34,10 @@ T = TypeVar("T")
 DEFAULT_SERVER = "redis8"
 START_TIMEOUT_SECONDS = 20.0
 STOP_TIMEOUT_SECONDS = 10.0
+#: Where ports of servers are taken from.
+PORTS = (10_000, 32_000)
+
+_tried = itertools.count()
 
 _live: weakref.WeakSet[RedisServer] = weakref.WeakSet()
 
@@ -58,11 +63,20 @@ def wait_for(
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that nobody listens on and that this process has not used before.
+
+    Each process takes them from a range of its own, below those that the system gives out: who
+    still tries to reach a server that has gone must not find another test's server there.
+    """
+    while True:
+        port = PORTS[0] + (os.getpid() * 211 + next(_tried)) % (PORTS[1] - PORTS[0])
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def server_binaries() -> dict[str, str]:

@@ -24,7 +24,7 @@ def sorted_feed(thoonk: Thoonk, request: pytest.FixtureRequest) -> SortedFeed:
 
 def links(client: redis.Redis, name: str = "s") -> list[str]:
     """The ids of a feed in their order; the links lead both ways, and to each item once."""
-    with client.pipeline() as pipe:
+    with client.pipeline(transaction=False) as pipe:
         pipe.hgetall(f"feed.next:{{{name}}}")
         pipe.hgetall(f"feed.previous:{{{name}}}")
         pipe.hkeys(f"feed.items:{{{name}}}")
