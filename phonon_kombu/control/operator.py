@@ -218,12 +218,16 @@ class Operator(Sight):
         elif older_than_seconds is not None:
             wanted = [one for one in wanted if one != "stalled"]
         begun = self.clock()
+        if queue is not None:
+            # Once: a queue that nobody has declared is gone when its last job is.
+            self.status(queue)
         for name in [queue] if queue is not None else self.queues():
             for one in wanted:
                 age = older_than_seconds
                 if age is None and one != "stalled":
                     age = 0.0  # of a busy queue the walk would never end
-                self._act_on_all(action, self.jobs(name, one, task, age), begun, outcome)
+                jobs = self._walk([(name, one)], task, self._before(age, one))
+                self._act_on_all(action, jobs, begun, outcome)
         return outcome
 
     def _act_on_ids(

@@ -122,7 +122,11 @@ class Sight(Queues):
     ) -> Iterator[JobInfo]:
         """All of them, read in slices while you go. Arguments and errors as of :meth:`page`."""
         places = self._places(queue, state)
-        before = self._before(older_than_seconds, state)
+        yield from self._walk(places, task, self._before(older_than_seconds, state))
+
+    def _walk(
+        self, places: list[Place], task: str | None, before: float | None
+    ) -> Iterator[JobInfo]:
         at, inner = 0, None
         while at < len(places):
             found, at, inner = self._look(places, at, inner, LOOK_SLICE, before)

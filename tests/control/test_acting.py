@@ -169,3 +169,15 @@ def test_what_makes_no_sense_is_refused(
     with pytest.raises(ConfigurationError, match="is not known"):
         operator.retry(older_than_seconds=3)
     assert counts(operator) == (1, 0, 0, 0)
+
+
+def test_the_last_job_of_a_queue_that_nobody_has_declared(operator: Operator) -> None:
+    """As a peer puts it, or a publisher whose queue was deleted: the queue ends with it."""
+    append = operator.job("bare")._script("job/append")
+    operator.link.send([(append, (b"x", b"{}\n[]", b""))])
+    operator.link.command(b"UNLINK", operator.keys("bare").config)
+
+    assert operator.retract(queue="bare").done == 1
+
+    with pytest.raises(NotFound):
+        operator.retract(queue="bare")
