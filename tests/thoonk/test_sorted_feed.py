@@ -22,9 +22,9 @@ def sorted_feed(thoonk: Thoonk, request: pytest.FixtureRequest) -> SortedFeed:
     return thoonk.sorted_feed("s", interop=request.param == "list")
 
 
-def links(client: redis.Redis, name: str = "s") -> list[str]:
+def links(client: redis.Redis, name: str = "s", atomic: bool = True) -> list[str]:
     """The ids of a feed in their order; the links lead both ways, and to each item once."""
-    with client.pipeline(transaction=False) as pipe:
+    with client.pipeline(transaction=atomic) as pipe:
         pipe.hgetall(f"feed.next:{{{name}}}")
         pipe.hgetall(f"feed.previous:{{{name}}}")
         pipe.hkeys(f"feed.items:{{{name}}}")
