@@ -155,8 +155,10 @@ class Poller(stock.MultiChannelPoller):
         if loop is None or not loop._ready:
             return
         for callback in loop._pop_ready():
-            done = getattr(callback, "fun", None)
-            if isinstance(getattr(done, "__self__", None), Message) and done.__name__ in ANSWERS:
+            method: Any = getattr(callback, "fun", None)
+            if isinstance(getattr(method, "__self__", None), Message) and (
+                method.__name__ in ANSWERS
+            ):
                 callback()
             else:
                 loop.call_soon(callback)
