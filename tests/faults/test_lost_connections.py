@@ -78,6 +78,7 @@ def test_the_server_is_killed_meanwhile(exam: Exam, pool: str) -> None:
             server.start()
             for worker in (one, two):
                 worker.wait_for_log("Connected to phonon://", count=count)
+            exam.listening(one, two)  # only now all of their steps have started again
         exam.open_gate(TAG)
         exam.wait_ended(TAG, len(ids))
         wait_settled(exam)
