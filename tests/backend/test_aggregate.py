@@ -119,6 +119,16 @@ def test_in_a_chain_and_with_results_kept(exam: BackendExam) -> None:
         assert [part.get(timeout=10) for part in result.parent] == [2, 3, 4]
 
 
+@pytest.mark.parametrize("kind", [list, iter], ids=["list", "generator"])
+def test_a_single_part(exam: BackendExam, kind: Any) -> None:
+    fields = {"n": Sum(), "s": SetAppend(), "t": TopN(1)}
+    with exam.worker(pool="solo"):
+        for value in ({"n": [1, 2], "s": ["b", "a"]}, {"n": 3}):
+            result = aggregate(kind(measures(exam, [value])), fields)(body(exam))
+            found = result.get(timeout=60)
+            assert found == {"n": 3, "s": sorted(value.get("s", [])), "t": []}
+
+
 @pytest.mark.parametrize("empty", [[], iter(())], ids=["list", "generator"])
 def test_an_empty_header(exam: BackendExam, empty: Any) -> None:
     with exam.worker(pool="solo"):
