@@ -65,7 +65,7 @@ class ChordOutcome:
         """The result as a table for people."""
         found = self.closing.aggregate or {}
         rows = [("parts arrived", f"{self.arrived:,} of {self.parts:,}")]
-        rows += [(f"  {name}", f"{found[name]:,}") for name in ("lines", "words") if found]
+        rows += [(f"  {name}", f"{found[name]:,}") for name in ("lines", "words") if name in found]
         for number, (lines, name) in enumerate(found.get("longest", [])):
             rows.append(("" if number else "  longest", f"{name}  {lines:>6,}"))
         rows.append(("  each part counted once", "yes" if self.exact else "NO"))
