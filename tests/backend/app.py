@@ -17,6 +17,22 @@ import redis
 from redis.connection import AbstractConnection
 
 from phonon_kombu.backend.chords import Chords
+from phonon_kombu.phonon.fields import (
+    ID,
+    Count,
+    CountDistinct,
+    Diff,
+    Histogram,
+    ListAppend,
+    Max,
+    Mean,
+    Min,
+    SetAppend,
+    Sum,
+    TopN,
+    WindowedList,
+)
+from phonon_kombu.phonon.model import Model
 from tests.celery.app import ENVIRONMENT, app_from_environment, note
 
 CLOSER_RECORD = "closer"
@@ -53,6 +69,38 @@ def measure(self: Any, tag: str, values: Any) -> Any:
     return values
 
 
+class Hits(Model):
+    """What the other model of these tests inherits."""
+
+    id = ID()
+    hits = Sum()
+    seconds = Sum(float)
+    left = Diff()
+
+
+class Visits(Hits):
+    """A model with every kind of field."""
+
+    first = Min()
+    last = Max()
+    mean = Mean(float)
+    visits = Count()
+    visitors = CountDistinct()
+    pages = ListAppend()
+    countries = SetAppend(3)
+    recent = WindowedList(3)
+    slowest = TopN(2)
+    sizes = Histogram([10, 20])
+
+
+def visit(self: Any, tag: str, values: Any, by: str = "mapping") -> Any:
+    """A header task: returns a mapping of values of `Visits`, or a record of that model."""
+    note(tag, "start", self)
+    # What has come as JSON has no tuples.
+    values = {n: tuple(v) if n in ("recent", "slowest") else v for n, v in values.items()}
+    return Visits(**values) if by == "record" else values
+
+
 def adding(self: Any, tag: str, others: int) -> int:
     """A header task that adds others to its chord."""
     for number in range(others):
@@ -85,6 +133,7 @@ TASKS = {
     "body": (body, {"bind": True}),
     "errback": (errback, {"bind": True}),
     "measure": (measure, {"bind": True}),
+    "visit": (visit, {"bind": True}),
     "adding": (adding, {"bind": True}),
     "replaced": (replaced, {"bind": True}),
 }
