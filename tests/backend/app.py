@@ -1,22 +1,10 @@
-"""The application of these tests' workers: the exam's, with tasks for chords, and closers that die.
-
-A body's keyword ``crash`` names the point at which its first closer is killed: ``3:before`` is
-before the third command that he sends, ``3:after`` when its reply has arrived. ``count`` notes how
-many there are instead.
-"""
+"""The application of these tests' workers: the exam's, with tasks for chords."""
 
 from __future__ import annotations
 
 import os
-import select
-import signal
-import threading
 from typing import Any
 
-import redis
-from redis.connection import AbstractConnection
-
-from phonon_kombu.backend.chords import Chords
 from phonon_kombu.phonon.fields import (
     ID,
     Count,
@@ -35,8 +23,6 @@ from phonon_kombu.phonon.fields import (
 from phonon_kombu.phonon.model import Model
 from tests.celery.app import ENVIRONMENT, app_from_environment, note
 
-CLOSER_RECORD = "closer"
-
 
 def part(self: Any, tag: str, number: int = 0) -> int:
     """A header task."""
@@ -50,7 +36,7 @@ def part_failing(self: Any, tag: str) -> None:
     raise ValueError(tag)
 
 
-def body(self: Any, values: Any, tag: str, crash: str = "") -> Any:
+def body(self: Any, values: Any, tag: str) -> Any:
     """A chord's body: notes that it has run, and returns what it was given."""
     note(tag, "body", self)
     return values
@@ -146,46 +132,5 @@ def add_tasks(app: Any) -> Any:
     return app
 
 
-class Crash:
-    """Kills this process at one of the commands of a closer, once for each chord."""
-
-    def __init__(self) -> None:
-        self.local = threading.local()
-        self.close_chord = Chords.close_chord
-        self.send = AbstractConnection.send_packed_command
-
-    def install(self) -> None:
-        crash = self
-
-        def close_chord(backend: Any, group_id: str, callback: Any, *args: Any) -> None:
-            spec = callback.kwargs.get("crash", "")
-            records = redis.Redis.from_url(os.environ[ENVIRONMENT["records"]])
-            if spec and (spec == "count" or records.setnx(f"{CLOSER_RECORD}:{group_id}", spec)):
-                crash.local.sent, crash.local.spec = 0, spec
-            try:
-                crash.close_chord(backend, group_id, callback, *args)
-                if spec == "count":
-                    records.set(f"{CLOSER_RECORD}:{group_id}", crash.local.sent)
-            finally:
-                crash.local.spec = ""
-
-        def send_packed_command(connection: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
-            spec = getattr(crash.local, "spec", "")
-            if not spec:
-                return crash.send(connection, command, *args, **kwargs)
-            crash.local.sent += 1
-            here, _, when = spec.partition(":")
-            if when and int(here) == crash.local.sent:
-                if when == "after":
-                    crash.send(connection, command, *args, **kwargs)
-                    select.select([connection._sock], [], [], 5)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return crash.send(connection, command, *args, **kwargs)
-
-        Chords.close_chord = close_chord
-        AbstractConnection.send_packed_command = send_packed_command
-
-
 if ENVIRONMENT["broker"] in os.environ:
-    Crash().install()
     app = add_tasks(app_from_environment())

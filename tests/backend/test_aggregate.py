@@ -25,7 +25,6 @@ from phonon_kombu.phonon.fields import (
 )
 from tests.backend.conftest import BackendExam
 from tests.backend.test_arrivals import request
-from tests.celery.exam import until
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
@@ -206,20 +205,6 @@ def test_a_failed_part_fails_the_body(exam: BackendExam) -> None:
         result = aggregate(header, {"n": Sum()})(body(exam))
         with pytest.raises((ChordError, ValueError), match="no"):
             result.get(timeout=60)
-
-
-def test_a_closer_that_dies(exam: BackendExam) -> None:
-    with exam.worker(pool="prefork", concurrency=3, may_fail=True):
-        results = {
-            point: aggregate(measures(exam, [1, 2, 3], point), {"n": Sum()})(
-                body(exam, point, crash=point)
-            )
-            for point in ("1:before", "1:after", "2:before", "3:before")
-        }
-        for point, result in results.items():
-            assert result.get(timeout=60) == {"n": 6}, point
-            until(lambda point=point: exam.counts(point, "body"), lambda: "the body has not run")
-            assert set(exam.counts(point, "body")) == {result.id}
 
 
 @pytest.mark.timeout(300)
