@@ -66,7 +66,14 @@ class Plain:
 
     def say(self, text: str) -> None:
         """Print a line."""
+        self._leave_the_bar()
         print(text, file=self.stream, flush=True)
+
+    def _leave_the_bar(self) -> None:
+        if self.drawn and self.stream.isatty():
+            self.stream.write("\n")
+            self.stream.flush()
+        self.drawn = ""
 
     @contextlib.contextmanager
     def progress(self, total: int, what: str) -> Iterator[Progress]:
@@ -77,9 +84,7 @@ class Plain:
         try:
             yield self
         finally:
-            if self.stream.isatty() and self.drawn:
-                self.stream.write("\n")
-                self.stream.flush()
+            self._leave_the_bar()
 
     def update(self, sent: int, done: int) -> None:
         """So many tasks have been sent, so many have run."""

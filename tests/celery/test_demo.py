@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -19,7 +20,7 @@ import pytest
 from phonon_kombu.demo import chord as demo_chord
 from phonon_kombu.demo import run as demo_run
 from phonon_kombu.demo.chord import ChordOutcome
-from phonon_kombu.demo.display import Quiet
+from phonon_kombu.demo.display import Plain, Quiet
 from phonon_kombu.demo.ledger import Closing
 from phonon_kombu.demo.report import Options
 from tests.servers import RedisServer, server_binaries, server_name, wait_for
@@ -169,6 +170,28 @@ def test_demo_on_a_terminal_draws_a_bar_and_a_table(place: Place) -> None:
     assert "Every task ran exactly once." in text
     assert "30 of 30" in text and "runs of the body" in text
     assert "The chord's body ran once." in text
+
+
+class Terminal(io.StringIO):
+    """Takes what is written, and says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_without_rich_a_line_is_not_written_into_the_bar() -> None:
+    terminal = Terminal()
+    display = Plain(terminal)
+    with display.progress(2, "parts") as progress:
+        progress.update(2, 1)
+        display.say("Killed.")
+        display.say("It is back.")
+        progress.update(2, 2)
+    display.say("The end.")
+    lines = [line.rpartition("\r")[2] for line in terminal.getvalue().rstrip().split("\n")]
+    assert [line.partition("]")[2].partition(",")[0].strip() or line for line in lines] == [
+        "1 of 2 parts", "Killed.", "It is back.", "2 of 2 parts", "The end."
+    ]  # fmt: skip
 
 
 def start(place: Place, *words: str, at: str = "files,") -> subprocess.Popen[str]:
