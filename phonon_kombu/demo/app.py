@@ -77,13 +77,13 @@ def _end_with_the_demo(fd: int) -> None:
         os.killpg(0, signal.SIGKILL)
 
 
-def _die_closing(app: Celery, ledger: Ledger, worker: str) -> None:
-    """Have this worker killed, pool and all, in the moment in which it has become the closer of
-    the chord and has not published anything yet: if the demo wants that, and only once."""
+def _die_closing(app: Celery, broker: str, run: str, worker: str) -> None:
+    """Have this worker killed, pool and all, as soon as one of its processes begins to close the
+    chord, and has not published anything yet: if the demo wants that, and only once."""
     close_chord = app.backend.close_chord
 
     def dying(*args: Any) -> None:
-        if ledger.is_doomed(worker):
+        if _ledger(broker, run).is_doomed(worker):
             os.killpg(0, signal.SIGKILL)
         close_chord(*args)
 
@@ -104,10 +104,12 @@ def _worker_app() -> Celery:
         _ledger(broker, run).sign_in(sender.hostname)
 
     if app.conf.result_backend:
-
+        # In the main process, too: it takes over from a child that the machine has kept waiting.
+        @signals.worker_init.connect(weak=False)
         @signals.worker_process_init.connect(weak=False)
         def be_mortal(**_: Any) -> None:
-            _die_closing(app, _ledger(broker, run), name)
+            if "close_chord" not in vars(app.backend):
+                _die_closing(app, broker, run, name)
 
     return app
 

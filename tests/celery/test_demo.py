@@ -16,13 +16,17 @@ from typing import Any
 
 import psutil
 import pytest
+from celery.app.task import Context
 
+from phonon_kombu.backend import takeover
 from phonon_kombu.demo import chord as demo_chord
 from phonon_kombu.demo import run as demo_run
 from phonon_kombu.demo.chord import ChordOutcome
 from phonon_kombu.demo.display import Plain, Quiet
-from phonon_kombu.demo.ledger import Closing
+from phonon_kombu.demo.ledger import Closing, Ledger
 from phonon_kombu.demo.report import Options
+from phonon_kombu.demo.workers import Worker
+from phonon_kombu.store.embedded import EmbeddedServer
 from tests.servers import RedisServer, server_binaries, server_name, wait_for
 
 COMMAND = [sys.executable, "-m", "celery", "phonon", "demo"]
@@ -264,6 +268,36 @@ def test_a_body_that_does_not_run_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     assert report.tasks_good and not report.good
     assert report.chord is not None and report.chord.arrived == 10
     assert report.chord.verdict() == "The chord's body should have run once: it ran 0 times."
+
+
+def test_who_takes_a_chord_over_is_killed_as_its_closer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the machine keeps a closer waiting for longer than its lease, a worker's main process
+    takes over, and is the one that is killed before it publishes."""
+    monkeypatch.setattr(takeover, "watch", lambda backend: None)  # this process is no worker
+    with EmbeddedServer(None, temporary=True) as server:
+        broker = server.address.url("phonon")
+        ledger, worker = Ledger(broker, "x"), Worker("demo1@x", broker, "x", 1, tmp_path)
+        try:
+            wait_for(ledger.signed_in, 60, message="the worker is not ready")
+            ledger.doom_the_closer()
+            app = demo_run.make_app(broker, "x")
+            body = app.signature(demo_chord.BODY)
+            body.freeze("the-body")
+            app.backend.apply_chord(("g", [app.AsyncResult("0")]), body)
+            part = Context(id="part", group="g", group_index=0, chord=body, ignore_result=False)
+            app.backend.mark_as_done("part", {}, part)
+            # All have arrived before it was known how many there are: any worker closes it.
+            app.backend.set_chord_size("g", 1)
+            wait_for(lambda: not worker.running, 30, message="the worker lives")
+            closing = ledger.closing()
+            assert (closing.killed, closing.body_runs) == ("demo1@x", 0)
+            assert demo_chord.chord_progress("g", app, queues=[]).state == "closing"
+            app.close()
+        finally:
+            worker.close()
+            ledger.close()
 
 
 FAULTS = {
