@@ -22,7 +22,7 @@ from typing import Any
 from celery.canvas import Signature, _chain, chord, group, maybe_signature
 
 from ..errors import ConfigurationError, FieldError
-from ..phonon.fields import Layout
+from ..phonon.fields import Fields, Layout
 from ..phonon.model import Model, partials_of
 
 #: Header of a body's message that says how the parts of its chord are folded.
@@ -116,6 +116,12 @@ def layout_of(fields: Any) -> Layout:
         raise ConfigurationError(f"{fields!r}: give fields by name, a Layout or a model class")
     if not layout.aggregated:
         raise ConfigurationError("an aggregate needs a field")
+    for name, field in layout.fields.items():
+        if type(field) is not Fields.get(type(field).__name__):
+            raise ConfigurationError(
+                f"the field {name!r} is a {type(field).__name__}, which workers cannot make of a "
+                "message: use the fields of phonon_kombu.phonon.fields"
+            )
     return layout
 
 

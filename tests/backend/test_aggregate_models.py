@@ -144,6 +144,22 @@ def test_a_record_of_another_model_is_refused(exam: BackendExam) -> None:
             result.get(timeout=60)
 
 
+class Cents(Sum[int]):
+    """A field of the application's own."""
+
+
+class Priced(Model):
+    """A model with a field that workers could not make again."""
+
+    id = ID()
+    price = Cents()
+
+
+def test_a_field_of_ones_own_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"'price'.*Cents"):
+        aggregate([], Priced)
+
+
 def test_what_is_no_model() -> None:
     for wrong in (Model, Visits(id=1), int):
         with pytest.raises(ConfigurationError):
