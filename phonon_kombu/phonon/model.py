@@ -191,6 +191,12 @@ def nothings(record: Model) -> tuple[Any, ...]:
     return tuple(NOTHING for p in parameters if p.kind in kinds and p.default is p.empty)
 
 
+def partials_of(record: Model) -> dict[str, Any]:
+    """What was given to the record and is to be folded, by field. (A method's name would be lost
+    to the names of fields.)"""
+    return record._partials
+
+
 def written_id(record: Model) -> bytes:
     """The record's id as it is kept with the aggregate."""
     return json.dumps(record.id).encode()

@@ -6,13 +6,22 @@ import contextlib
 import random
 import socket
 from types import TracebackType
+from typing import Any
 
 from redis.crc import key_slot
 
+from phonon_kombu.store.keys import QueueKeys
+from phonon_kombu.store.scripts import Prepared
+from tests.lua.machine import Machine, connect
 from tests.servers import RedisServer, wait_for
 
 SLOTS = 16384
 NODES = 3
+
+
+def slots_of(number: int) -> range:
+    """The slots of a node."""
+    return range(number * SLOTS // NODES, (number + 1) * SLOTS // NODES)
 
 
 def _free_ports() -> int:
@@ -51,7 +60,7 @@ class Cluster:
         self.nodes = [_start_node() for _ in range(NODES)]
         for number, node in enumerate(self.nodes):
             client = node.client()
-            slots = range(number * SLOTS // NODES, (number + 1) * SLOTS // NODES)
+            slots = slots_of(number)
             for start in range(slots.start, slots.stop, 1000):
                 part = range(start, min(start + 1000, slots.stop))
                 client.execute_command("CLUSTER", "ADDSLOTS", *part)
@@ -72,7 +81,8 @@ class Cluster:
 
     def node_of(self, key: bytes) -> RedisServer:
         """The node that serves a key."""
-        return self.nodes[key_slot(key) * NODES // SLOTS]
+        slot = key_slot(key)
+        return next(node for number, node in enumerate(self.nodes) if slot in slots_of(number))
 
     def stop(self) -> None:
         """Stop all nodes."""
@@ -93,3 +103,40 @@ class Cluster:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+class Routed(Machine):
+    """A machine on a cluster: it talks to the node that serves its keys, and sees to it that all
+    keys of each call are in one slot."""
+
+    def __init__(self, cluster: Cluster, queue: str) -> None:
+        self.cluster = cluster
+        #: The scripts that have run.
+        self.ran: set[str] = set()
+        super().__init__(cluster.node_of(QueueKeys(queue).items), queue)
+
+    @property
+    def keys(self) -> Any:
+        """What the scripts are run on; another node is asked as they change."""
+        return self._keys
+
+    @keys.setter
+    def keys(self, keys: Any) -> None:
+        self._keys = keys
+        node = self.cluster.node_of(next(key for key in values_of(keys) if isinstance(key, bytes)))
+        if node is not self.server:
+            self.link.close()
+            self.server, self.client, self.link = node, node.client(), connect(node)
+
+    def call(self, prepared: Prepared, *args: Any) -> Any:
+        """Run a script."""
+        assert len({key_slot(key) for key in prepared.keys}) == 1, prepared.keys
+        assert self.cluster.node_of(prepared.keys[0]) is self.server
+        self.ran.add(prepared.script.name)
+        return super().call(prepared, *args)
+
+
+def values_of(keys: Any) -> list[Any]:
+    """The attributes of an object, in slots or not."""
+    slots = [slot for kind in type(keys).__mro__ for slot in getattr(kind, "__slots__", ())]
+    return [getattr(keys, name) for name in (*slots, *getattr(keys, "__dict__", ()))]
