@@ -23,7 +23,7 @@ class Membership:
     def server_identity(self) -> tuple[Any, ...]:
         """What tells this database from another: address, number, key prefix."""
         kwargs = self._pool.connection_kwargs
-        place = kwargs.get("path") or kwargs.get("host") or id(self)
+        place = addresses.place_of(self._pool) or id(self)
         return place, kwargs.get("port"), kwargs.get("db") or 0, self.prefix
 
     def join(self, feed: str) -> heart.Heart:

@@ -40,7 +40,7 @@ class Thoonk(Catalog, Membership):
 
         Thoonk("phonon://user:password@host:6379/0")    # or redis://, phonons://, ...
         Thoonk("host", 6379, 0, password="...")         # what redis.Redis takes
-        Thoonk(client=redis.Redis(...))                 # Sentinel, TLS, credential providers
+        Thoonk(client=redis.Redis(...))                 # TLS, credential providers, ...
 
     It connects when it is first used; nothing is asked of the server before. A `client` gives
     its address and credentials only: the session opens connections of its own.
@@ -50,7 +50,8 @@ class Thoonk(Catalog, Membership):
         port: default 6379.
         db: number of the database, default 0.
         url: the same as a URL in `host`: ``phonon://``, ``phonons://`` (TLS, the certificate
-            verified), ``phonon+socket:///path``, ``phonon+embedded://[directory]``; also
+            verified), ``phonon+socket:///path``, ``phonon+embedded://[directory]``,
+            ``phonon+sentinel://host1;phonon+sentinel://host2?master_name=...``; also
             ``redis://``, ``rediss://``, ``unix://``.
         client: a ``redis.Redis``.
         prefix: what all keys begin with: Celery's ``global_keyprefix``.
@@ -85,7 +86,6 @@ class Thoonk(Catalog, Membership):
     ) -> None:
         super().__init__(prefix, hash_tags, decode, KINDS)
         self._pool = addresses.pool_of(host, port, db, url, client, options, redis)
-        self._client = client  # a Sentinel's connections ask its pool for the master
         self.link = Link(self.connect, self.release)
         self._listener = Listener(self)
         if listen:

@@ -67,13 +67,13 @@ def test_a_new_host_moves_only_its_share() -> None:
 def test_what_a_host_can_be(host: str, name: str, expected: dict[str, Any]) -> None:
     made = Connections([host], port=7000, db=3).hosts[0]
     assert made.name == name and "secret" not in repr(made)
-    kwargs = made._pool.connection_kwargs
+    kwargs = made.server.pool.connection_kwargs  # type: ignore[union-attr]
     assert {key: kwargs[key] for key in expected} == expected
 
 
 def test_options_of_redis() -> None:
     made = Connections("redis01", password="secret", socket_timeout=3).hosts[0]
-    assert made._pool.connection_kwargs["password"] == "secret"
+    assert made.server.pool.connection_kwargs["password"] == "secret"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

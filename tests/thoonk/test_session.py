@@ -93,6 +93,18 @@ def test_sentinel() -> None:
             assert job.get_result("j", timeout=5) == ("item", "result")
 
 
+def test_sentinel_by_url() -> None:
+    """The URL of the transport, with the name of the master."""
+    with SentinelSetup(password="secret") as setup:
+        url = setup.url("phonon+sentinel", login=":secret@")
+        with Thoonk(f"{url}?master_name={setup.master_name}") as session:
+            assert works(session)
+            assert "secret" not in repr(session) and setup.master_name in repr(session)
+            setup.master.client().wait(1, 5000)
+            setup.fail_over()
+            assert session.job("works").get_result("j", timeout=0) is not None
+
+
 def test_embedded(tmp_path: Path) -> None:
     from phonon_kombu.store import embedded
 
@@ -134,7 +146,13 @@ def test_nothing_secret_in_a_repr() -> None:
     "arguments",
     [
         {"url": "amqp://u:secret@host"},
+        {"url": "phonon://:secret@host:1/0?no_such_option=1"},
         {"url": "phonon+sentinel://:secret@host:1"},
+        {"url": "phonon+sentinel://:secret@host:one?master_name=main"},
+        {"url": "phonon+sentinel://:secret@host:1;redis://host:2?master_name=main"},
+        {"url": "phonon+sentinel://:secret@host:1/one?master_name=main"},
+        {"url": "phonon+sentinel://:secret@host:1?master_name=main&min_other_sentinels=x"},
+        {"url": "phonon+cluster://:secret@host:1"},
         {"url": "phonon://:secret@a:1;phonon://:secret@b:1"},
         {"url": "phonon://:secret@a:1,b:2/0"},
         {"url": "phonon://:secret@host:1/database"},

@@ -53,7 +53,6 @@ class Thoonk(Catalog, Membership):
     ) -> None:
         super().__init__(prefix, hash_tags, decode, KINDS)
         self._pool = addresses.pool_of(host, port, db, url, client, options, redis.asyncio)
-        self._client = client  # a Sentinel's connections ask its pool for the master
         self.link = AsyncLink(self.connect, self.release)
         self._handlers = Handlers()
         self._subscription: Subscription | None = None
@@ -121,10 +120,7 @@ class Thoonk(Catalog, Membership):
     async def job(
         self, name: str, config: Config | None = None, *, serializer: str | None = None
     ) -> Job:
-        """As :meth:`phonon_kombu.thoonk.Thoonk.job`.
-
-        A client of Sentinel cannot be used to claim jobs in asyncio.
-        """
+        """As :meth:`phonon_kombu.thoonk.Thoonk.job`."""
         return await aperform(self, self._open(Job, name, config, serializer=serializer))
 
     def register_feedtype(self, feedtype: str, kind: type[Base]) -> None:
