@@ -201,7 +201,7 @@ class ClusterLink(Link):
                     continue
                 for i, reply in zip(places, found, strict=True):
                     replies[i] = self._sent_on(calls[i], reply)
-                    if isinstance(replies[i], _ELSEWHERE):
+                    if refusal(replies[i]):
                         again.append(i)
             todo = sorted(again)
             if not todo:
@@ -239,18 +239,34 @@ class ClusterLink(Link):
 
     def _sent_on(self, call: Any, reply: Any) -> Any:
         """The reply to a call, from another node if its slot is on the way there."""
-        if type(reply) is redis_errors.AskError:  # MovedError is one too
-            link = self._link_to((reply.host, reply.port))
+        if refusal(reply) == "ASK":
+            host, _, port = str(reply).rpartition(" ")[2].rpartition(":")
+            link = self._link_to((host, int(port)))
             reply = link.send(((b"ASKING",), call), raise_first=False)[1]
-        if isinstance(reply, redis_errors.MovedError):
+        if refusal(reply) == "MOVED":
             self._cluster.forget()
-        elif isinstance(reply, redis_errors.TryAgainError):
+        elif refusal(reply):
             sleep(MOVING_SECONDS)
         return reply
 
 
-#: Replies of a node that has done nothing: the slot is another's, or its keys are on the way.
-_ELSEWHERE = (redis_errors.MovedError, redis_errors.TryAgainError)
+#: Replies of a node that has done nothing: the slot is another's, or its keys are on the way. A
+#: MovedError is an AskError too.
+_REFUSALS = {
+    "MOVED": redis_errors.MovedError,
+    "ASK": redis_errors.AskError,
+    "TRYAGAIN": redis_errors.TryAgainError,
+}
+
+
+def refusal(reply: Any) -> str:
+    """Which of these a reply is; empty if none."""
+    if isinstance(reply, redis_errors.ResponseError):
+        for word, kind in _REFUSALS.items():
+            # redis-py before 6 has these errors for its own cluster client only.
+            if isinstance(reply, kind) or str(reply).startswith(f"{word} "):
+                return word
+    return ""
 
 
 def slot_of(call: Any) -> int | None:
