@@ -196,7 +196,8 @@ class Connections:
             raise ConfigurationError(f"the same host twice: {', '.join(names)}")
 
     def host_of(self, resource: str) -> Host:
-        """The host on which `resource` lives."""
+        """The host on which `resource` (a lock's or reference's name, a record's
+        :meth:`~.Model.registry_key`) lives. Its ``name`` is the address without credentials."""
         if len(self.hosts) == 1:
             return self.hosts[0]
         name = resource.encode("utf-8", "surrogateescape")

@@ -65,6 +65,12 @@ class Lock:
             name; it is free when it was released as often.
         connections: where it lives; by default what :func:`.connections.connect` connected.
 
+    Redis keys:
+        <prefix>lock:{<name>}: STRING, the token of its holder; ends with its time.
+
+    Raises :exc:`~phonon_kombu.errors.AlreadyLocked` of ``with``, if it was not free for
+    `timeout_seconds`, and :exc:`~phonon_kombu.errors.LockLost` at its end if its time was over.
+
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` for times that make no sense; every
     method raises redis-py's ``ConnectionError`` and ``TimeoutError`` when the server is away.
     """

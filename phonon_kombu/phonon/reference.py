@@ -55,6 +55,14 @@ class Reference:
         lease_seconds: how long `on_last` may take.
         connections: where it lives; by default what :func:`.connections.connect` connected.
 
+    A context manager: it holds, and at the end finishes, or cancels if the block has raised.
+
+    Redis keys:
+        <prefix>reference.holders:{<name>}: HASH, holder -> the node on which it holds.
+        <prefix>reference.stalled:{<name>}: HASH, holder -> why it is stalled.
+        <prefix>reference.about:{<name>}: HASH, ``modified``, and of the last one out ``closer`` and
+            ``until``, ms.
+
     Raises :exc:`~phonon_kombu.errors.ConfigurationError`; every method raises redis-py's
     ``ConnectionError`` and ``TimeoutError`` when the server is away.
     """
