@@ -12,7 +12,7 @@ from ..store.scripts import Prepared
 from .base import HIGH, Item, job_id, milliseconds, text
 from .claims import Claims
 from .results import ResultSteps
-from .steps import Send, Steps, blocking
+from .steps import Send, Steps, blocking, perform
 from .upkeep import Upkeep
 
 
@@ -234,6 +234,11 @@ class Job(JobSteps):
     look = blocking(JobSteps._look_at)
     pause = blocking(JobSteps._pause)
     resume = blocking(JobSteps._resume)
-    paused = property(blocking(JobSteps._paused))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the feed is paused."""
+        return perform(self.session, self._paused())
+
     configure = blocking(JobSteps._configure)
     maintenance = blocking(JobSteps._maintenance)
