@@ -131,12 +131,15 @@ class Operator(Sight):
         Raises :exc:`~phonon_kombu.errors.NotClaimed`, :exc:`~phonon_kombu.errors.NotFound`.
         """
         script, delay = load("job/cancel"), milliseconds("delay_seconds", delay_seconds)
+
+        def call(job: JobInfo) -> Any:
+            keys = self.keys(job.queue)
+            args = (b"", b"cancel", delay, b"", keys.cancel_channel, job_id(job.id))
+            return script.prepare(keys), args
+
         return self._act(
             Action(
-                lambda job: (
-                    script.prepare(self.keys(job.queue)),
-                    (b"", b"cancel", delay, b"", job_id(job.id)),
-                ),
+                call,
                 ("claimed",),
                 ("claimed",),
                 NotClaimed,

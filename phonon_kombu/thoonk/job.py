@@ -143,12 +143,8 @@ class JobSteps(Claims, ResultSteps, Upkeep):
                 raise ConfigurationError(f"max_deliveries={max_deliveries!r}: 1 or more")
             limit = b"%d" % max_deliveries
         delay_ms = milliseconds("delay_seconds", delay_seconds)
-        args = (owner, b"cancel", delay_ms, limit, ident)
+        args = (owner, b"cancel", delay_ms, limit, self.keys.cancel_channel, ident)
         yield from self._end(self._script("job/cancel"), args, ident, force)
-        try:
-            yield Send((b"PUBLISH", self.keys.cancel_channel, ident))
-        except CONNECTION_ERRORS:
-            pass  # it is cancelled; nobody counts on being told
 
     def _end(
         self, script: Prepared, args: tuple[bytes, ...], ident: bytes, force: bool

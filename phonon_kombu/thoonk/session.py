@@ -212,7 +212,8 @@ class Thoonk(Catalog, Membership):
                 item, id; ``retract``: feed name, id; ``position``: feed name, id, position;
                 ``finish``: feed name, id, result; ``stall``: feed name, id, reason; ``retry``,
                 ``cancel``: feed name, id; ``gap``: seconds for which the connection was lost, and
-                nothing heard.
+                nothing heard. A job is cancelled by a session, by an operator, or by a worker that
+                requeues its message; one that comes back from a dead process is not announced.
             feed: only of this feed; default: of all.
 
         Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
