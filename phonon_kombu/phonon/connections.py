@@ -25,13 +25,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
-from types import TracebackType
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..store import addresses
 from ..store.checks import check_server
 from ..store.client import CONNECTION_ERRORS, Link, fork_epoch
+from ..store.closing import Closing
 from ..store.cluster import Cluster
 from ..store.keys import NodeKeys, layout_key, queue_keys
 from ..store.sentinels import Settings as BySentinel
@@ -142,7 +142,7 @@ class Host:
         self.server.disconnect()
 
 
-class Connections:
+class Connections(Closing):
     """A set of hosts, and which resource lives where. A context manager; safe between threads.
 
     Arguments:
@@ -207,17 +207,6 @@ class Connections:
         """Close all connections; using them again connects anew."""
         for host in self.hosts:
             host.close()
-
-    def __enter__(self) -> Connections:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def weight(host: str, resource: bytes) -> bytes:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any
 
 import redis
 
 from ..store import addresses
 from ..store.client import CONNECTION_ERRORS, Link, translate
+from ..store.closing import Closing
 from .base import Base
 from .catalog import Catalog, Config
 from .events import Handler, Listener
@@ -33,7 +33,7 @@ REPLY_SECONDS = 10.0
 KINDS = {kind.TYPE: kind for kind in (Feed, SortedFeed, Queue, PyQueue, Job)}
 
 
-class Thoonk(Catalog, Membership):
+class Thoonk(Catalog, Membership, Closing):
     """A session with one Redis server. A context manager; safe between threads and after a fork.
 
     Name the server in one of three ways::
@@ -90,14 +90,6 @@ class Thoonk(Catalog, Membership):
         self._listener = Listener(self)
         if listen:
             self._listener.start()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.address}>"
-
-    @property
-    def address(self) -> str:
-        """Where the server is, for people to read; without credentials."""
-        return addresses.address_of(self._pool)
 
     def __getattr__(self, name: str) -> Any:
         """A registered feed type: ``thoonk.wishlist("name")``."""
@@ -255,17 +247,6 @@ class Thoonk(Catalog, Membership):
         self.link.close()
         self._pool.disconnect()
 
-    def __enter__(self) -> Thoonk:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     # For the feeds of this session ---------------------------------------------------------
 
     def connect(self, pool: Any = None) -> Any:
@@ -275,10 +256,6 @@ class Thoonk(Catalog, Membership):
     def release(self, connection: Any) -> None:
         """Take a connection back."""
         self._pool.release(connection)
-
-    def listening_pool(self, patience_seconds: float) -> Any:
-        """The pool for connections that listen for notices."""
-        return addresses.impatient(self._pool, patience_seconds)
 
     def wait(self, wake: bytes, seconds: float) -> None:
         """Wait until the key `wake` is set, for so many seconds at the most, and take it away.
