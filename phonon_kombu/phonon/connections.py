@@ -181,19 +181,26 @@ class Connections(Closing):
         sentinel_kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        given = [hosts] if isinstance(hosts, str) else list(hosts or ["localhost"])
-        settings = heart.Settings(node_ttl, presence_grace, heartbeat_interval)
+        given = checked_hosts(hosts)
+        settings = heart.Settings(
+            positive("node_ttl", node_ttl),
+            positive("presence_grace", presence_grace),
+            positive("heartbeat_interval", heartbeat_interval),
+        )
         by_sentinel = BySentinel(master_name, min_other_sentinels, sentinel_kwargs)
+        if master_name is not None and not any(is_sentinel(host) for host in given):
+            raise ConfigurationError("master_name: no host is a URL of sentinels")
         self.prefix = prefix
         self.hosts = []
         for host in given:
-            if not isinstance(host, str) or not host:
-                raise ConfigurationError(f"hosts={hosts!r}: a host is a name or a URL")
             server = server_of(host, port, db, options, by_sentinel)
             self.hosts.append(Host(shown(host, port, by_sentinel), server, prefix, settings))
         names = [host.name for host in self.hosts]
         if len(set(names)) < len(names):
             raise ConfigurationError(f"the same host twice: {', '.join(names)}")
+
+    def __repr__(self) -> str:
+        return f"<Connections {', '.join(host.name for host in self.hosts)}>"
 
     def host_of(self, resource: str) -> Host:
         """The host on which `resource` (a lock's or reference's name, a record's
@@ -207,6 +214,32 @@ class Connections(Closing):
         """Close all connections; using them again connects anew."""
         for host in self.hosts:
             host.close()
+
+
+def checked_hosts(hosts: Any) -> list[str]:
+    """The hosts that a caller named, checked."""
+    if hosts is None:
+        return ["localhost"]
+    given = [hosts] if isinstance(hosts, str) else hosts
+    if not isinstance(given, list | tuple | set | frozenset) or not given:
+        raise ConfigurationError(f"hosts={hosts!r}: it must be a host, or a list of hosts")
+    if not all(isinstance(host, str) and host for host in given):
+        raise ConfigurationError(f"hosts={hosts!r}: a host is a name or a URL")
+    return list(given)
+
+
+def checked_name(name: Any) -> str:
+    """The name of a resource that a caller gave, checked."""
+    if not isinstance(name, str):
+        raise ConfigurationError(f"{name!r} is no name: it must be text")
+    return name
+
+
+def positive(name: str, value: Any) -> float:
+    """A time that a caller gave, checked."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigurationError(f"{name}={value!r}: it must be a positive number of seconds")
+    return value
 
 
 def weight(host: str, resource: bytes) -> bytes:
@@ -238,11 +271,8 @@ def server_of(
         if host.partition("://")[0] == addresses.CLUSTER:
             return Cluster(*addresses.cluster_of_url(host))
         return Server(addresses.pool_of_url(host, by_sentinel=by_sentinel))
-    name, colon, own_port = host.rpartition(":") if host.count(":") == 1 else (host, "", "")
-    if colon and not own_port.isdigit():
-        raise ConfigurationError(f"{host!r}: the port must be a number")
-    number = int(own_port) if colon else port
-    return Server(addresses.pool_of_options(host=name or host, port=number, db=db, **options))
+    name, number = addresses.host_and_port(host, port)
+    return Server(addresses.pool_of_options(host=name, port=number, db=db, **options))
 
 
 #: The connections that everything uses which is not given others; made by :func:`connect`.

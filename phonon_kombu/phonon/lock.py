@@ -21,7 +21,7 @@ from ..errors import AlreadyLocked, ConfigurationError, LockError, LockLost
 from ..store.client import CONNECTION_ERRORS, fork_epoch
 from ..store.keys import lock_key
 from ..store.scripts import load
-from .connections import Connections, current
+from .connections import Connections, checked_name, current
 
 #: How long a holder may keep a lock without extending it, seconds, unless told otherwise.
 DEFAULT_TTL_SECONDS = 30.0
@@ -84,7 +84,7 @@ class Lock:
         reentrant: bool = False,
         connections: Connections | None = None,
     ) -> None:
-        self.name = name
+        self.name = checked_name(name)
         self.ttl_seconds = checked("ttl_seconds", ttl_seconds)
         self.timeout_seconds = timeout_seconds
         self.reentrant = reentrant

@@ -19,6 +19,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import ConfigurationError, FieldError
@@ -74,6 +75,7 @@ class Model:
         fields: dict[str, Field[Any]] = {}
         for parent in reversed(cls.__mro__):
             fields |= {n: f for n, f in vars(parent).items() if isinstance(f, Field)}
+        check_attributes(cls, vars(cls))
         if not isinstance(fields.get("id"), ID):
             raise ConfigurationError(f"{cls.__name__}.id must be an ID()")
         cls.layout = Layout(fields)
@@ -179,6 +181,27 @@ class Model:
         """Values registered with these arguments were refused and are not in Redis; by default
         that is logged, and the message not acknowledged."""
         logger.error("%s was not folded: %s", self.registry_key(), error)
+
+
+def check_attributes(cls: type[Model], attributes: Mapping[str, Any]) -> None:
+    """See what a new model declares that cannot be meant.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+    """
+    for name, value in attributes.items():
+        if isinstance(value, type) and issubclass(value, Field):
+            raise ConfigurationError(
+                f"{cls.__name__}.{name} = {value.__name__}: a field is made by calling it, "
+                f"{value.__name__}()"
+            )
+        if isinstance(value, Field) and name != "id" and hasattr(Model, name):
+            raise ConfigurationError(f"{cls.__name__}.{name}: a model has something of this name")
+        if name in ("TTL", "FLUSH_SECONDS") and not (
+            isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        ):
+            raise ConfigurationError(
+                f"{cls.__name__}.{name} = {value!r}: it must be a number of seconds"
+            )
 
 
 class _Nothing:

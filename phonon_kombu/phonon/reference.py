@@ -26,7 +26,7 @@ from ..errors import ConfigurationError, NotHeld, PhononError
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import NodeKeys, ReferenceKeys
 from ..store.scripts import load
-from .connections import Connections, current
+from .connections import Connections, checked_name, current
 from .node import node_id
 
 logger = logging.getLogger("phonon_kombu.phonon")
@@ -78,9 +78,9 @@ class Reference:
     ) -> None:
         if not lease_seconds > 0:
             raise ConfigurationError(f"lease_seconds={lease_seconds!r}: it must be positive")
-        self.name = name
+        self.name = checked_name(name)
         self.on_last = on_last
-        self.holder = holder or secrets.token_hex(8)
+        self.holder = secrets.token_hex(8) if holder in (None, "") else checked_name(holder)
         self._lease = b"%d" % (lease_seconds * 1000)
         self._token = secrets.token_hex(16).encode()
         self._connections = current() if connections is None else connections

@@ -192,6 +192,8 @@ def _at_exit() -> None:
 
 def registration_of(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Registration:
     """What is to be remembered of a registration."""
+    if not isinstance(model, Model):
+        raise ConfigurationError(f"{model!r} is no record: register what a model makes")
     registration = Registration(args, kwargs, running_loop())
     if registration:
         message = model.message_id(*args, **kwargs)

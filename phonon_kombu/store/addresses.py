@@ -60,9 +60,17 @@ def pool_of(
         raise ConfigurationError("name the server once: by host, or by url, or by client")
     if url is not None:
         return pool_of_url(url, library)
-    if client is None:
-        return pool_of_options(library, **given)
-    return pool_of_client(client, library)
+    if client is not None:
+        return pool_of_client(client, library)
+    if host is not None:
+        given["host"], given["port"] = host_and_port(host, port or 6379)
+    return pool_of_options(library, **given)
+
+
+def host_and_port(host: str, port: Any) -> tuple[str, Any]:
+    """A host that may be written with its port: ``host:port``; `port` is of those without."""
+    name, colon, own_port = host.rpartition(":") if host.count(":") == 1 else (host, "", "")
+    return (name or "localhost", own_port) if colon else (host, port)
 
 
 def impatient(pool: Any, seconds: float) -> Any:
@@ -183,9 +191,12 @@ def pool_of_url(url: str, library: Any = redis, by_sentinel: sentinels.Settings 
         return _embedded_pool(unquote(parts.netloc + parts.path), library)
     scheme = SCHEMES.get(parts.scheme)
     if scheme is None:
+        hint = ""
+        if "cluster" in parts.scheme:
+            hint = f"; a Redis Cluster is for phonon.connections.connect, as {CLUSTER}://"
         raise ConfigurationError(
             f"a URL with the scheme {parts.scheme!r}: it must be one of "
-            f"{', '.join([*SCHEMES, EMBEDDED, sentinels.SCHEMES[0]])}"
+            f"{', '.join([*SCHEMES, EMBEDDED, sentinels.SCHEMES[0]])}{hint}"
         )
     if ";" in url or "," in parts.netloc.rpartition("@")[2]:
         raise ConfigurationError("a list of URLs: a session talks to one server, name one")
@@ -210,8 +221,15 @@ def pool_of_url(url: str, library: Any = redis, by_sentinel: sentinels.Settings 
 def pool_of_options(library: Any = redis, **options: Any) -> Any:
     """A pool for the server that the arguments of ``redis.Redis`` name.
 
-    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that it does not know.
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that it does not know, and
+    for a port or a database that is no number.
     """
+    for name in ("port", "db"):
+        value = options.get(name, 0)
+        if isinstance(value, bool) or not str(value).isdecimal():
+            raise ConfigurationError(f"{name}={value!r}: it must be a number")
+        if name in options:
+            options[name] = int(value)
     try:
         return pool_of_client(library.Redis(**options), library)
     except TypeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import redis
 
 import phonon_kombu.thoonk
 from phonon_kombu.errors import ConfigurationError, LayoutMismatch, ScriptRefused
-from phonon_kombu.thoonk import Thoonk
+from phonon_kombu.thoonk import Thoonk, aio
 from tests.servers import RedisServer, free_port, start_server
 from tests.topologies import SentinelSetup, TlsServer
 
@@ -63,6 +64,22 @@ def test_a_client(redis_server: RedisServer, redis_db: str) -> None:
 
 def test_host_and_options(redis_server: RedisServer, redis_db: str) -> None:
     assert works(Thoonk("127.0.0.1", redis_server.port, 0, socket_timeout=0.3))
+    assert works(Thoonk(f"127.0.0.1:{redis_server.port}"))
+
+
+def test_a_database_that_the_server_has_not(redis_server: RedisServer, redis_db: str) -> None:
+    with (
+        Thoonk("127.0.0.1", redis_server.port, 10_000) as session,
+        pytest.raises(ConfigurationError, match="no database"),
+    ):
+        session.get_feeds()
+
+    async def main() -> None:
+        async with aio.Thoonk("127.0.0.1", redis_server.port, 10_000) as session:
+            with pytest.raises(ConfigurationError, match="no database"):
+                await session.get_feeds()
+
+    asyncio.run(main())
 
 
 def test_tls() -> None:
@@ -159,6 +176,9 @@ def test_nothing_secret_in_a_repr() -> None:
         {"url": "phonon://:secret@host:port/0"},
         {"url": "phonon://:secret@host:1/0?socket_timeout=soon"},
         {"url": "host"},
+        {"host": "host:port"},
+        {"host": "host", "port": "redis"},
+        {"host": "host", "db": "one"},
         {"url": ""},
         {"host": "phonon://:secret@host:1", "url": "phonon://:secret@host:1"},
         {"host": "phonon://:secret@host:1", "port": 1},
