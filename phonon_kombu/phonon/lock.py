@@ -21,7 +21,8 @@ from ..errors import AlreadyLocked, ConfigurationError, LockError, LockLost
 from ..store.client import CONNECTION_ERRORS, fork_epoch
 from ..store.keys import lock_key
 from ..store.scripts import load
-from .connections import Connections, checked_name, current
+from .arguments import checked_name
+from .connections import Connections, current
 
 #: How long a holder may keep a lock without extending it, seconds, unless told otherwise.
 DEFAULT_TTL_SECONDS = 30.0

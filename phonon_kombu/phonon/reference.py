@@ -26,7 +26,8 @@ from ..errors import ConfigurationError, NotHeld, PhononError
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import NodeKeys, ReferenceKeys
 from ..store.scripts import load
-from .connections import Connections, checked_name, current
+from .arguments import checked_name
+from .connections import Connections, current
 from .node import node_id
 
 logger = logging.getLogger("phonon_kombu.phonon")

@@ -13,6 +13,7 @@ import redis.asyncio
 
 from ..errors import ConfigurationError
 from . import sentinels
+from .patience import GREETING_SECONDS
 
 #: Scheme of a URL -> the scheme that redis-py knows it by.
 SCHEMES = {
@@ -267,7 +268,11 @@ def cluster_of_url(url: str) -> tuple[list[tuple[str, int]], Any]:
                 seeds.append((parts.hostname or "localhost", parts.port or 6379))
             except ValueError as error:
                 raise ConfigurationError(f"a URL that cannot be read: {error}") from None
-    return seeds, pool_of_url(f"redis://{login}{at}localhost/0?{query}")
+    pool = pool_of_url(f"redis://{login}{at}localhost/0?{query}")
+    # A node that is cut off must not keep us from asking the next one.
+    if pool.connection_kwargs.get("socket_connect_timeout") is None:
+        pool.connection_kwargs["socket_connect_timeout"] = GREETING_SECONDS
+    return seeds, pool
 
 
 def _is_database(path: str) -> bool:

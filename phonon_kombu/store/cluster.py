@@ -48,6 +48,8 @@ class Cluster:
         self._pools: dict[Address, redis.ConnectionPool] = {}
         #: First and last slot of a range, and its master.
         self._ranges: list[tuple[int, int, Address]] = []
+        #: All nodes that were heard of last: those that are named may die first.
+        self._nodes: list[Address] = []
         self._renew()
 
     def _renew(self) -> None:
@@ -93,13 +95,12 @@ class Cluster:
         Raises :exc:`~phonon_kombu.errors.ConfigurationError` for a server that is in no cluster.
         """
         with self._alone():
-            known = dict.fromkeys([*self.seeds, *(address for *_, address in self._ranges)])
+            known = dict.fromkeys([*self.seeds, *self._nodes])
             lost: Exception = redis_errors.ConnectionError("the cluster has no nodes")
             for address in known:
                 link = self.link_to(address)
                 try:
-                    slots = link.command(b"CLUSTER", b"SLOTS")
-                    self._ranges = list(_ranges(slots, address))
+                    found = list(_ranges(link.command(b"CLUSTER", b"SLOTS"), address))
                 except CONNECTION_ERRORS as error:
                     lost = error
                     continue
@@ -110,7 +111,9 @@ class Cluster:
                     ) from None
                 finally:
                     link.close()
-                if self._ranges:
+                if found:
+                    self._ranges = [(first, last, nodes[0]) for first, last, nodes in found]
+                    self._nodes = list(dict.fromkeys(n for *_, nodes in found for n in nodes))
                     return
         raise lost
 
@@ -276,9 +279,12 @@ def slot_of(call: Any) -> int | None:
     return None if call[0] in KEYLESS else key_slot(call[1])
 
 
-def _ranges(slots: Any, asked: Address) -> Iterable[tuple[int, int, Address]]:
-    """The reply to CLUSTER SLOTS: first and last slot, and the master of both."""
-    for first, last, master, *_ in slots:
+def _ranges(slots: Any, asked: Address) -> Iterable[tuple[int, int, list[Address]]]:
+    """The reply to CLUSTER SLOTS: first and last slot, their master and its replicas."""
+    for first, last, *nodes in slots:
         # A node that does not know its own name means the one by which it was asked.
-        host = master[0].decode() if master[0] else asked[0]
-        yield int(first), int(last), (host, int(master[1]))
+        yield (
+            int(first),
+            int(last),
+            [(node[0].decode() if node[0] else asked[0], int(node[1])) for node in nodes],
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import socket
 from collections.abc import Callable
 from types import TracebackType
@@ -41,6 +42,10 @@ def _start_node() -> RedisServer:
             if attempt == 4:
                 raise
     raise AssertionError("not reached")
+
+
+def _text(reply: Any) -> str:
+    return reply.decode() if isinstance(reply, bytes) else str(reply)
 
 
 def _succeeds(function: Callable[..., Any], *args: Any) -> bool:
@@ -86,14 +91,22 @@ class Cluster:
         self.nodes.append(replica)
         client = replica.client()
         client.execute_command("CLUSTER", "MEET", "127.0.0.1", master.port)
-        ident = master.client().execute_command("CLUSTER", "MYID")
+        ident = _text(master.client().execute_command("CLUSTER", "MYID"))
 
         def knows_its_master() -> bool:
-            return ident in client.execute_command("CLUSTER", "NODES")
+            return ident in _text(client.execute_command("CLUSTER", "NODES"))
 
         wait_for(lambda: _succeeds(knows_its_master), 30)
         wait_for(lambda: _succeeds(client.execute_command, "CLUSTER", "REPLICATE", ident), 30)
         wait_for(lambda: client.info("replication").get("master_link_status") == "up", 60)  # type: ignore[union-attr]
+        mine = _text(client.execute_command("CLUSTER", "MYID"))
+
+        def is_known() -> bool:
+            """To all: nobody listens to a stranger who says that he is the master now."""
+            seen = [_text(node.client().execute_command("CLUSTER", "NODES")) for node in self.nodes]
+            return all(re.search(rf"^{mine} .* (myself,)?slave ", one, re.M) for one in seen)
+
+        wait_for(lambda: _succeeds(is_known), 60)
         return replica
 
     def take_over(self, replica: RedisServer) -> None:

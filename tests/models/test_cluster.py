@@ -301,11 +301,12 @@ def _run_id(node: Any) -> bytes:
     return str(node.client().info("server")["run_id"]).encode()
 
 
-def test_a_node_that_dies() -> None:
+@pytest.mark.parametrize("victim", [0, 1], ids=["the one that the URL names", "another"])
+def test_a_node_that_dies(victim: int) -> None:
     """Its replica takes over: nothing that was replicated is lost, and work goes on."""
     with Cluster() as cluster, Connections(cluster.url, presence_grace=0.5) as made:
-        name = next(n for n in NAMES if cluster.node_of(lock_key(n)) is not cluster.nodes[0])
-        node = cluster.node_of(lock_key(name))
+        node = cluster.nodes[victim]
+        name = next(n for n in NAMES if cluster.node_of(lock_key(n)) is node)
         replica = cluster.add_replica(node)
         lock = Lock(name, ttl_seconds=600, connections=made)
         assert lock.acquire()
