@@ -187,6 +187,11 @@ def test_a_fork_has_connections_of_its_own(made: Connections) -> None:
         status = 1
         try:
             signal.alarm(30)
+            link: Any = made.hosts[0].link
+            link.command(b"PING")
+            # Whatever it talks with first, no copy of the parent's sockets stays open.
+            assert len(link._links) == 2
+            assert all(one._connection is None for one in link._links.values())
             free = [Lock(name, connections=made).acquire(blocking=False) for name in NAMES]
             status = 0 if free == [False] * 9 + [True] * 15 else 2
         finally:
@@ -270,6 +275,10 @@ def test_heartbeats_that_have_moved(cluster: Cluster, made: Connections) -> None
     assert _asked(first, "zscore", beats, node) is not None
     try:
         _move_emptied(cluster, beats, first, other)
+        # What the other connections of this process say finds its way too.
+        run_id = b"run_id:" + _run_id(other)
+        assert host.link.command(b"ZCARD", b"other:{nodes}") == 0
+        assert run_id in host.link.command(b"INFO", b"server")
         wait_for(lambda: _asked(other, "zscore", beats, node) is not None, 60)
         presence = "node.presence:{nodes}"
         wait_for(lambda: _run_id(other) in (_asked(other, "hget", presence, node) or b""), 60)
@@ -314,6 +323,12 @@ def test_a_node_that_dies(victim: int) -> None:
         node.kill()
         with pytest.raises(redis.ConnectionError):
             lock.owned()
+        # What comes first has been done when what comes second fails.
+        here = next(n for n in NAMES if cluster.node_of(n.encode()) is not node).encode()
+        there = next(n for n in NAMES if cluster.node_of(n.encode()) is node).encode()
+        with pytest.raises(redis.ConnectionError):
+            made.hosts[0].link.send(((b"SET", here, b"1"), (b"SET", there, b"1")))
+        assert cluster.node_of(here).client().get(here) == b"1"
         cluster.take_over(replica)
 
         def settled() -> bool:
