@@ -103,8 +103,18 @@ class Jobs(Connections):
             self.outbox.add((queue, job_id))
         else:
             self.qos._delivered[message.delivery_tag] = message
+        if failures is not None and failures != b"0":
+            self._brace()
         callback(message)
         return True
+
+    def _brace(self) -> None:
+        """Before a message whose delivery has failed is handed over: it may kill this process, and
+        take the acknowledgements of its neighbours along, again and again."""
+        try:
+            self.flush()
+        except CONNECTION_ERRORS as error:
+            logger.debug("a failed message comes: %r", error)  # sent again with the next claim
 
     def to_message(
         self, queue: str, job_id: bytes, item: bytes, failures: bytes | None

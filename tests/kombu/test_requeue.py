@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from kombu import Connection, Message, Queue
 
+from phonon_kombu.store.keys import QueueKeys
 from phonon_kombu.thoonk import Thoonk
 from tests.kombu.exam import Broker, DrainPump, Inbox, PumpFactory
 from tests.servers import wait_for
@@ -82,6 +83,34 @@ def test_listeners_hear_of_a_requeue(
         job.cancel(claimed.id)
         wait_for(lambda: len(told) == 2)
     assert told == [("q", claimed.id)] * 2
+
+
+@pytest.mark.phonon_only("stock keeps no count")
+def test_before_a_failed_message_is_delivered_all_acknowledgements_have_arrived(
+    broker: Broker, pump: PumpFactory
+) -> None:
+    """It may kill the process: what was done before it must not be done again, and not be counted
+    as another failure of its neighbours."""
+    broker.send("q", *range(4))
+    connection = broker.connection()
+    left: list[int] = []
+
+    def fail_once(message: Message) -> None:
+        if deliveries(message):
+            left.append(broker.client.hlen(QueueKeys("q").items))
+            message.ack()
+
+    inbox = Inbox(ack=False, on_message=fail_once)
+    broker.consumer(connection, "q", inbox)
+    running = pump(connection)
+    running.until(inbox.has(4))
+    for message in reversed(inbox.messages):
+        message.requeue()
+    running.until(inbox.has(8))
+    connection.release()
+
+    assert inbox.bodies[4:] == [0, 1, 2, 3]
+    assert left == [4, 3, 2, 1]
 
 
 @pytest.mark.phonon_only("stock keeps no count")

@@ -201,14 +201,7 @@ def test_a_replica_heals(server: RedisServer, client: redis.Redis, links: Links)
 
 
 def test_a_cluster_that_is_down_heals(links: Links) -> None:
-    with RedisServer("--cluster-enabled", "yes", port=_cluster_port()) as node:
+    with RedisServer("--cluster-enabled", "yes") as node:
         link = links(node.port)
         with pytest.raises(Healable, match="connecting again"):
             link.run(*put_call(QueueKeys("q"), b"x"))
-
-
-def _cluster_port() -> int:
-    """A free port whose cluster bus port, 10,000 above it, exists."""
-    while (port := free_port()) > 55_000:
-        pass
-    return port
