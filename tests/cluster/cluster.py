@@ -19,7 +19,7 @@ SLOTS = 16384
 NODES = 3
 
 
-def _free_ports() -> int:
+def free_cluster_port() -> int:
     """A loopback port that is free, with the cluster bus's port 10,000 above it free too."""
     while True:
         port = random.randrange(12_000, 31_000)
@@ -33,7 +33,7 @@ def _start_node() -> RedisServer:
     for attempt in range(5):
         server = RedisServer(
             "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-            port=_free_ports(),
+            port=free_cluster_port(),
         )  # fmt: skip
         try:
             return server.start()

@@ -23,8 +23,10 @@ from phonon_kombu.phonon.registry import Registry
 from phonon_kombu.store.addresses import cluster_of_url
 from phonon_kombu.store.keys import NodeKeys, ReferenceKeys, layout_key, lock_key
 from tests.celery.test_acl import row, rules
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, free_cluster_port
+from tests.dual_port import DualPort
 from tests.servers import RedisServer, wait_for
+from tests.topologies import Certificates
 
 from .test_processes import MESSAGES, RECORDS, Consumers, check, in_the_middle
 
@@ -341,6 +343,36 @@ def test_a_node_that_dies(victim: int) -> None:
         lock.release()
         with Lock(name, connections=made):
             assert not Lock(name, connections=made).acquire(blocking=False)
+
+
+def test_tls() -> None:
+    """To all nodes, at the ports that they tell; their certificates are verified."""
+    files, port = Certificates(), free_cluster_port()
+    front = DualPort(port, files)
+    options = ("--cluster-enabled", "yes", "--cluster-announce-port", str(front.port))
+    with RedisServer(*options, port=port) as node:
+        node.client().execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+        wait_for(lambda: b"cluster_state:ok" in _info(node), 30)
+        url = f"phonons+cluster://127.0.0.1:{front.port}"
+        with Connections(f"{url}?ssl_ca_certs={files.ca}") as made:
+            assert Lock("x", connections=made).acquire()
+            made.hosts[0].live()
+            assert front.secured >= 2 and node.client().exists(lock_key("x"))
+        with (
+            Connections(url) as made,
+            pytest.raises(redis.ConnectionError, match=r"(?i)certificate"),
+        ):
+            Lock("x", connections=made).acquire()
+    front.close()
+    files.close()
+
+
+def _info(node: RedisServer) -> bytes:
+    """CLUSTER INFO, untouched by redis-py."""
+    connection: Any = node.client().connection_pool.get_connection()
+    connection.send_command("CLUSTER", "INFO")
+    reply = connection.read_response()
+    return reply if isinstance(reply, bytes) else str(reply).encode()
 
 
 # URLs and checks ------------------------------------------------------------------------------
