@@ -48,7 +48,7 @@ def _text(reply: Any) -> str:
     return reply.decode() if isinstance(reply, bytes) else str(reply)
 
 
-def _succeeds(function: Callable[..., Any], *args: Any) -> bool:
+def succeeds(function: Callable[..., Any], *args: Any) -> bool:
     try:
         return bool(function(*args))
     except redis.RedisError:
@@ -96,8 +96,8 @@ class Cluster:
         def knows_its_master() -> bool:
             return ident in _text(client.execute_command("CLUSTER", "NODES"))
 
-        wait_for(lambda: _succeeds(knows_its_master), 30)
-        wait_for(lambda: _succeeds(client.execute_command, "CLUSTER", "REPLICATE", ident), 30)
+        wait_for(lambda: succeeds(knows_its_master), 30)
+        wait_for(lambda: succeeds(client.execute_command, "CLUSTER", "REPLICATE", ident), 30)
         wait_for(lambda: client.info("replication").get("master_link_status") == "up", 60)  # type: ignore[union-attr]
         mine = _text(client.execute_command("CLUSTER", "MYID"))
 
@@ -106,7 +106,7 @@ class Cluster:
             seen = [_text(node.client().execute_command("CLUSTER", "NODES")) for node in self.nodes]
             return all(re.search(rf"^{mine} .* (myself,)?slave ", one, re.M) for one in seen)
 
-        wait_for(lambda: _succeeds(is_known), 60)
+        wait_for(lambda: succeeds(is_known), 60)
         return replica
 
     def take_over(self, replica: RedisServer) -> None:
