@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -33,6 +35,41 @@ def test_a_slot_that_has_moved(cluster: Cluster, made: Connections) -> None:
         lock.release()
     finally:
         cluster.move_slot(slot, first)
+
+
+def test_threads_while_slots_move(cluster: Cluster, made: Connections) -> None:
+    """Each has the replies to its own commands, and none is told of the move."""
+    name = "moving about"
+    slot, first = key_slot(lock_key(name)), cluster.node_of(lock_key(name))
+    other = next(node for node in cluster.nodes if node is not first)
+    link, wrong, ended = made.hosts[0].link, [], threading.Event()
+
+    def work(number: int) -> None:
+        mine = [f"{name} {number} {n}".encode() for n in range(6)]
+        link.send([(b"SET", key, key) for key in mine])
+        asked = [*((b"GET", key) for key in mine), (b"EXISTS", lock_key(name))]
+        while not ended.is_set():
+            try:
+                found = link.send(asked, repeat=True)
+            except Exception as error:
+                found = [error]
+            if found != [*mine, 0]:
+                wrong.append(found)
+                return
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for target in (other, first) * 10:
+            cluster.move_slot(slot, target)
+            time.sleep(0.02)  # no synchronisation: only moves spread over the run
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(60)
+        cluster.move_slot(slot, first)
+    assert not wrong
 
 
 def test_a_slot_on_its_way(cluster: Cluster, made: Connections) -> None:
