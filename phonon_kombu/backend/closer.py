@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
@@ -23,7 +24,7 @@ from ..store.keys import AggregateKeys, ChordKeys
 from ..store.scripts import load
 from .aggregate import layout_in, plain
 from .closing import LEASE_MS, Lease, publishing
-from .storing import Storing
+from .pointing import Pointing
 
 logger = logging.getLogger("phonon_kombu.backend")
 
@@ -31,14 +32,11 @@ logger = logging.getLogger("phonon_kombu.backend")
 #: which is as good.
 REMEMBER_SECONDS = 3600
 
-#: Parts read at once when a chord is closed.
-SLICE = 200
-
 #: Seconds between two looks for results that a nested header needs.
 JOIN_SECONDS = 0.1
 
 
-class Closing(Storing):
+class Closing(Pointing):
     """What a :class:`~.backend.PhononBackend` does when all parts of a chord are there."""
 
     @cached_property
@@ -120,31 +118,18 @@ class Closing(Storing):
             header = GroupResult.restore(group_id, app=self.app)
             if header is not None:
                 return self._joined(header)
-        found: list[tuple[float, bytes]] = []
-        for entries in self._arrived(group_id):
-            found += entries
+        found: list[tuple[float, Callable[[], Any]]] = []
+        for parts in self._arrived(group_id):
+            found += parts
         if self._chord_zset:
-            found.sort(key=lambda entry: entry[0])
-        return [self._unpack_chord_result(part, self.decode) for _, part in found]
-
-    def _arrived(self, group_id: str) -> Iterator[list[tuple[float, bytes]]]:
-        """The parts in the order in which they came, in slices: index, encoded part."""
-        key, start = self.chord_keys(group_id).arrived, 0
-        while True:
-            entries = self.ensure(
-                self.link.command, (b"LRANGE", key, b"%d" % start, b"%d" % (start + SLICE - 1))
-            )
-            split = [entry.partition(b":") for entry in entries]
-            yield [(int(index) if index else math.inf, part) for index, _, part in split]
-            start += SLICE
-            if len(entries) < SLICE:
-                return
+            found.sort(key=itemgetter(0))
+        return [value() for _, value in found]
 
     def _aggregate(self, group_id: str, layout: Layout) -> dict[str, Any]:
         """What the body is called with. Raises :exc:`ChordError` if a part has failed."""
         # Only failed parts are kept. The first few say enough.
-        for _, part in sorted(next(self._arrived(group_id))):
-            self._unpack_chord_result(part, self.decode)
+        for _, value in sorted(next(self._arrived(group_id)), key=itemgetter(0)):
+            value()
         return self.aggregate_so_far(group_id, layout)
 
     def aggregate_so_far(self, group_id: str, layout: Layout) -> dict[str, Any]:

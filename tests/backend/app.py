@@ -17,6 +17,7 @@ import redis
 from redis.connection import AbstractConnection
 
 from phonon_kombu.backend.chords import Chords
+from phonon_kombu.backend.pointing import POINT_BYTES
 from tests.celery.app import ENVIRONMENT, app_from_environment, note
 
 CLOSER_RECORD = "closer"
@@ -26,6 +27,12 @@ def part(self: Any, tag: str, number: int = 0) -> int:
     """A header task."""
     note(tag, "start", self)
     return number
+
+
+def large(self: Any, tag: str, number: int = 0) -> str:
+    """A header task whose result is large."""
+    note(tag, "start", self)
+    return "x" * (POINT_BYTES + number)
 
 
 def part_failing(self: Any, tag: str) -> None:
@@ -81,6 +88,7 @@ TASKS = {
         part,
         {"bind": True, "acks_late": True, "reject_on_worker_lost": True},
     ),
+    "large": (large, {"bind": True}),
     "part_failing": (part_failing, {"bind": True}),
     "body": (body, {"bind": True}),
     "errback": (errback, {"bind": True}),

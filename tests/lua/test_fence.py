@@ -205,6 +205,29 @@ def chords(m: Machine) -> None:
         assert m.run("chord/arrive", *first) == [2, 0]
 
 
+def pointing(m: Machine) -> None:
+    """chord/arrive that points at a result, and must prolong it; chord/forget."""
+    m.keys = ChordKeys("g")  # type: ignore[assignment]
+    head, success = '{"status": "', '{"status": "SUCCESS"'
+    value = success + ' "v"}'
+    with m.fence():
+        assert m.run("chord/open", "g", "", 60, "size", 3) == 1
+
+        def arrive(id: str, index: int, part: str = "") -> Any:
+            return m.run("chord/arrive", "g", id, index, part, "", "A", HOUR_MS, 60, value, 60,
+                         head, success, "", result=id.encode())  # fmt: skip
+
+        assert arrive("a", 0) == [0, 1]
+        assert arrive("a", 0) == [5, 0]
+        assert m.run("chord/forget", "kept", result=b"a") == 1
+        m.client.expire(m.keys.chord, 30)  # type: ignore[attr-defined]
+        assert arrive("b", 1, "part") == [6, 0]
+        m.client.expire(m.keys.chord, 60)  # type: ignore[attr-defined]
+        assert [arrive("b", 1, "part"), arrive("c", 2)] == [[0, 2], [1, 3, 3, ""]]
+        assert m.run("chord/close", "g", "A", 60) == 1
+        assert m.run("chord/forget", "kept", result=b"b") == 0
+
+
 def aggregating(m: Machine) -> None:
     """chord/fold: counted once, refused, failed, taken over; chord/close with fields."""
     layout = Layout({"n": Sum(), "l": ListAppend(1)})
@@ -330,7 +353,7 @@ def records(m: Machine) -> None:
 
 
 PATHS: list[Callable[[Machine], None]] = [
-    task_results, references, chords, aggregating, probe,
+    task_results, references, chords, pointing, aggregating, probe,
     lifetime, simple_queue, exchange, feeds, nodes, results, lost, slices, rules, folding,
     records,
 ]  # fmt: skip
