@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
-from operator import itemgetter
+from collections.abc import Iterator
+from functools import partial
+from operator import attrgetter
 from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
@@ -31,6 +32,9 @@ logger = logging.getLogger("phonon_kombu.backend")
 #: How long a closed chord is remembered, seconds. A part that comes later still finds no chord,
 #: which is as good.
 REMEMBER_SECONDS = 3600
+
+#: A body whose parts take so many bytes is sent compressed.
+COMPRESSED_BYTES = 1024 * 1024
 
 #: Seconds between two looks for results that a nested header needs.
 JOIN_SECONDS = 0.1
@@ -84,8 +88,10 @@ class Closing(Pointing):
     def _publish_body(self, group_id: str, callback: Any, nested: bool) -> None:
         try:
             layout = layout_in(callback)
+            values: Any
+            size = 0
             if layout is None:
-                values = self._parts(group_id, nested)
+                values, size = self._parts(group_id, nested)
             else:
                 values = self._aggregate(group_id, layout)
         except ChordError as error:
@@ -98,10 +104,23 @@ class Closing(Pointing):
             return
         try:
             # Publishing waits between its own retries; Celery 5.6 does not know that.
-            getattr(self.app.amqp, "_retry_publish", _call)(callback.delay, values)
+            publish = partial(callback.apply_async, **self._body_options(callback, size))
+            getattr(self.app.amqp, "_retry_publish", _call)(publish, (values,))
         except Exception as error:
             logger.exception("Chord callback for %r raised: %r", group_id, error)
             self.chord_error_from_stack(callback, ChordError(f"Callback error: {error!r}"))
+
+    def _body_options(self, callback: Any, size: int) -> dict[str, Any]:
+        """How a large body is sent: compressed, unless somebody has said how.
+
+        The broker holds such a message twice while a worker takes it, and it is as large as all
+        the parts together.
+        """
+        how = self._transport_options.get("chord_body_compression", "gzip")
+        if size < COMPRESSED_BYTES or not how:
+            return {}
+        chosen = callback.options.get("compression") or self.app.conf.task_compression
+        return {} if chosen else {"compression": how}
 
     def _clear_up(self, group_id: str, callback: Any, token: str) -> None:
         try:
@@ -112,24 +131,25 @@ class Closing(Pointing):
         if not self.run(script, group_id, token, REMEMBER_SECONDS):
             logger.warning("Chord %r was taken over while it was being closed", group_id)
 
-    def _parts(self, group_id: str, nested: bool) -> Any:
-        """What the body is called with. Raises :exc:`ChordError` for the first failed part."""
+    def _parts(self, group_id: str, nested: bool) -> tuple[list[Any], int]:
+        """What the body is called with, and about how large that is, in bytes.
+
+        Raises :exc:`ChordError` for the first failed part.
+        """
         if nested:
             header = GroupResult.restore(group_id, app=self.app)
             if header is not None:
                 return self._joined(header)
-        found: list[tuple[float, Callable[[], Any]]] = []
-        for parts in self._arrived(group_id):
-            found += parts
+        found = [part for parts in self._arrived(group_id) for part in parts]
         if self._chord_zset:
-            found.sort(key=itemgetter(0))
-        return [value() for _, value in found]
+            found.sort(key=attrgetter("place"))
+        return [part.value() for part in found], sum(part.size for part in found)
 
     def _aggregate(self, group_id: str, layout: Layout) -> dict[str, Any]:
         """What the body is called with. Raises :exc:`ChordError` if a part has failed."""
         # Only failed parts are kept. The first few say enough.
-        for _, value in sorted(next(self._arrived(group_id)), key=itemgetter(0)):
-            value()
+        for part in sorted(next(self._arrived(group_id)), key=attrgetter("place")):
+            part.value()
         return self.aggregate_so_far(group_id, layout)
 
     def aggregate_so_far(self, group_id: str, layout: Layout) -> dict[str, Any]:
@@ -137,8 +157,8 @@ class Closing(Pointing):
         fields = layout.keys(group_id, self._key_prefix, "chord", "chords")
         return plain(self.ensure(layout.read, (self.link, fields)))
 
-    def _joined(self, header: Any) -> list[Any]:
-        """The values of a header that holds groups, in its structure.
+    def _joined(self, header: Any) -> tuple[list[Any], int]:
+        """The values of a header that holds groups, in its structure, and about how large they are.
 
         Waits for results that are kept elsewhere than here as long as the setting
         ``result_chord_join_timeout`` says; raises what a part has failed with.
@@ -148,10 +168,12 @@ class Closing(Pointing):
         ids = list(leaves(header))
         keys = [self.get_key_for_task(id) for id in ids]
         found: dict[str, Any] = {}
+        size = 0
         while True:
             for id, value in zip(ids, self.ensure(self.mget, (keys,)), strict=True):
                 meta = self.decode_result(value) if value else None
                 if meta is not None and meta["status"] in states.READY_STATES:
+                    size += len(value) if id not in found else 0
                     found[id] = meta
             if len(found) == len(set(ids)):
                 break
@@ -167,8 +189,7 @@ class Closing(Pointing):
                 raise meta["result"]
             return meta["result"]
 
-        values: list[Any] = value_of(header)
-        return values
+        return value_of(header), size
 
     def take_over(self, group_id: str) -> int:
         """Close the chord if its closer's lease has ended.

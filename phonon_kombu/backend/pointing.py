@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import states
 from celery.exceptions import ChordError
@@ -33,6 +33,17 @@ SPARE_SECONDS = 60
 #: What the chord keeps of one part: its place, then one of these and the part itself, or the id of
 #: the task whose result it is. A forgotten result: the length of the id, the id and the part.
 COPY, POINTER, KEPT = b":", b">", b"="
+
+
+class Arrived(NamedTuple):
+    """A part that has arrived."""
+
+    #: In the header; infinite where it has none.
+    place: float
+    #: What it takes as it is stored, bytes.
+    size: int
+    #: Gives the value, or raises :exc:`~celery.exceptions.ChordError` for a part that has failed.
+    value: Callable[[], Any]
 
 
 class Pointing(Storing):
@@ -58,39 +69,36 @@ class Pointing(Storing):
             if len(found) < SLICE:
                 return
 
-    def _arrived(self, group_id: str) -> Iterator[list[tuple[float, Callable[[], Any]]]]:
-        """The parts in the order in which they came, in slices: the place, and what gives the
-        value, which raises :exc:`~celery.exceptions.ChordError` for one that has failed.
-        """
+    def _arrived(self, group_id: str) -> Iterator[list[Arrived]]:
+        """The parts in the order in which they came, in slices."""
         key = self.chord_keys(group_id).arrived
         for entries in self._entries(key):
             results = self._results(
                 [rest.decode() for _, kind, rest in entries if kind == POINTER], key
             )
-            yield [
-                (
-                    int(place) if place else math.inf,
-                    partial(results.get, rest.decode())
-                    if kind == POINTER
-                    else partial(self._value, rest),
-                )
-                for place, kind, rest in entries
-                if kind != KEPT
-            ]
+            found = []
+            for place, kind, rest in entries:
+                at = int(place) if place else math.inf
+                if kind == POINTER:
+                    size, result = results[rest.decode()]
+                    found.append(Arrived(at, size, partial(_itself, result)))
+                elif kind == COPY:
+                    found.append(Arrived(at, len(rest), partial(self._value, rest)))
+            yield found
 
     def _value(self, part: bytes) -> Any:
         return self._unpack_chord_result(part, self.decode)
 
-    def _results(self, task_ids: list[str], arrived: bytes) -> dict[str, Any]:
-        """What tasks have returned whose results the chord points at."""
-        found: dict[str, Any] = {}
+    def _results(self, task_ids: list[str], arrived: bytes) -> dict[str, tuple[int, Any]]:
+        """What tasks have returned whose results the chord points at, and how large that is."""
+        found: dict[str, tuple[int, Any]] = {}
         for start in range(0, len(task_ids), RESULTS_SLICE):
             ids = task_ids[start : start + RESULTS_SLICE]
             stored = self.ensure(self.mget, ([self.get_key_for_task(id) for id in ids],))
             for id, value in zip(ids, stored, strict=True):
                 meta = self.decode(value) if value else {}
                 if meta.get("status") == states.SUCCESS:
-                    found[id] = meta["result"]
+                    found[id] = len(value), meta["result"]
         missing = set(task_ids) - found.keys()
         if missing:
             # Forgotten, before or since: what was deleted stands in the chord from that moment.
@@ -100,14 +108,14 @@ class Pointing(Storing):
                     raise ChordError(f"The result of part {id} was deleted, and the chord needs it")
         return found
 
-    def _kept(self, arrived: bytes, task_ids: set[str]) -> dict[str, Any]:
+    def _kept(self, arrived: bytes, task_ids: set[str]) -> dict[str, tuple[int, Any]]:
         """What the chord has kept of these tasks, whose results were forgotten."""
         found = {}
         for entries in self._entries(arrived):
             for length, kind, rest in entries:
                 id = rest[: int(length)].decode() if kind == KEPT else None
                 if id in task_ids:
-                    found[id] = self._value(rest[int(length) :])
+                    found[id] = len(rest), self._value(rest[int(length) :])
         return found
 
     def prolong(self, group_id: str, ttl_seconds: int, life_seconds: int) -> None:
@@ -144,6 +152,10 @@ class Pointing(Storing):
         kept = b"%d%b%b%b" % (len(id), KEPT, id, part if isinstance(part, bytes) else part.encode())
         script = load("chord/forget").prepare(self.chord_keys(meta["group_id"]), result=key)
         self.run(script, kept)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def split(entry: bytes) -> tuple[bytes, bytes, bytes]:

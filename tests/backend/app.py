@@ -35,6 +35,14 @@ def large(self: Any, tag: str, number: int = 0) -> str:
     return "x" * (POINT_BYTES + number)
 
 
+def lengths(self: Any, values: Any) -> list[int]:
+    """A body: how long the values are, those of a group together; a number is as long as itself."""
+    return [
+        one if isinstance(one, int) else sum(map(len, [one] if isinstance(one, str) else one))
+        for one in values
+    ]
+
+
 def part_failing(self: Any, tag: str) -> None:
     """A header task that fails."""
     note(tag, "start", self)
@@ -89,6 +97,7 @@ TASKS = {
         {"bind": True, "acks_late": True, "reject_on_worker_lost": True},
     ),
     "large": (large, {"bind": True}),
+    "lengths": (lengths, {"bind": True}),
     "part_failing": (part_failing, {"bind": True}),
     "body": (body, {"bind": True}),
     "errback": (errback, {"bind": True}),

@@ -32,7 +32,7 @@ def commands_of_a_closer(exam: BackendExam) -> int:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["part", "part_late"])
+@pytest.mark.parametrize("name", ["part", "part_late", "part_pointed"])
 def test_a_child_dies_at_every_command(exam: BackendExam, name: str) -> None:
     """Prefork: the pool's child is killed between the last arrival and the end of the closing."""
     with exam.worker(pool="prefork", concurrency=3, may_fail=True) as worker:
