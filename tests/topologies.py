@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 
+from tests.dual_port import DualPort
 from tests.servers import RedisServer, free_port, start_server, wait_for
 
 
@@ -167,28 +168,37 @@ class SentinelSetup:
     """A master, its replica and one to three sentinels that watch them, on free loopback ports.
 
     With a ``password`` the master and its replica want it; the sentinels never want one.
+    With ``certificates`` the master and the first sentinel speak TLS at ``fronts``, two ports that
+    speak plainly too; that of the master is the one that the sentinels tell.
     """
 
     master_name = "main"
 
-    def __init__(self, sentinels: int = 1, password: str = "") -> None:
+    def __init__(
+        self, sentinels: int = 1, password: str = "", certificates: Certificates | None = None
+    ) -> None:
         secret = ("--requirepass", password, "--masterauth", password) if password else ()
         # Without the delay a replica's first copy would come five seconds late.
         self.master = RedisServer("--repl-diskless-sync-delay", "0", *secret)
         self.master.start()
-        self.replica = RedisServer("--replicaof", "127.0.0.1", str(self.master.port), *secret)
+        self.fronts: list[DualPort] = []
+        if certificates is not None:
+            self.fronts.append(DualPort(self.master.port, certificates))
+        told = self.fronts[0].port if self.fronts else self.master.port
+        self.replica = RedisServer("--replicaof", "127.0.0.1", str(told), *secret)
         self.replica.start()
         for server in (self.master, self.replica):
             server.password = password or None
         wait_for(self._replica_is_up, 20, message="the replica did not find its master")
         quorum = sentinels // 2 + 1
         self.sentinels = [
-            _Sentinel(self.master_name, self.master.port, quorum, password)
-            for _ in range(sentinels)
+            _Sentinel(self.master_name, told, quorum, password) for _ in range(sentinels)
         ]
         for sentinel in self.sentinels:
             sentinel.start()
         wait_for(self._is_complete, 20, message="the sentinels did not see the whole setup")
+        if certificates is not None:
+            self.fronts.append(DualPort(self.sentinels[0].port, certificates))
 
     def _replica_is_up(self) -> bool:
         replication: dict[str, Any] = self.replica.client().info("replication")  # type: ignore[assignment]
@@ -235,6 +245,8 @@ class SentinelSetup:
 
     def stop(self) -> None:
         """End all the servers."""
+        for front in self.fronts:
+            front.close()
         for server in (*self.sentinels, self.replica, self.master):
             server.stop()
 

@@ -11,12 +11,16 @@ from kombu.transport import redis as stock
 from kombu.utils.eventio import poll
 
 from ..store.client import CONNECTION_ERRORS
+from .message import Message
 from .pacing import CREDIT_SECONDS
 
 logger = logging.getLogger("phonon_kombu.transport")
 
 #: Seconds in which the reply to a command that does not block must have come.
 REPLY_SECONDS = 30.0
+
+#: What Celery promises to call when a task is done.
+ANSWERS = ("ack_log_error", "reject_log_error")
 
 #: How long to wait for the reply of a claim when the caller wants no waiting, seconds.
 SHORTEST_POLL_SECONDS = 0.1
@@ -140,6 +144,24 @@ class Poller(stock.MultiChannelPoller):
             channel.waiter.deliver()
             channel.waiter.limit_linger(self._loop.call_later)
             channel.waiter.await_credit(self._loop.call_later)
+
+    def run_acks(self) -> None:
+        """Run the acknowledgements that Celery has put off until the event loop's next round.
+
+        In the solo pool a task runs while its message is handed over: what the one before has to
+        say would wait until the next one is done, for hours maybe, and die with it.
+        """
+        loop = self._loop
+        if loop is None or not loop._ready:
+            return
+        for callback in loop._pop_ready():
+            method: Any = getattr(callback, "fun", None)
+            if isinstance(getattr(method, "__self__", None), Message) and (
+                method.__name__ in ANSWERS
+            ):
+                callback()
+            else:
+                loop.call_soon(callback)
 
     def handle_event(self, fileno: int, event: int) -> Any:
         # An error on a socket is read like a message: the reading tells which error it is.

@@ -141,10 +141,12 @@ class Waiter(Pacing):
         """Hand over what there is, for a while; then the rest waits for the next tick."""
         buffer, channel = self.buffer, self.channel
         can_consume = channel.qos.can_consume
+        run_acks = channel.connection.cycle.run_acks
         until = monotonic() + DELIVERY_SLICE_SECONDS
         while buffer and can_consume():
             self.claim_ahead()
             channel.deliver(buffer.popleft())
+            run_acks()
             if monotonic() > until:
                 break
             buffer = self.buffer  # a callback may have cancelled a consumer

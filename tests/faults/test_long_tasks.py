@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.celery.exam import Exam
-from tests.faults.holding import assert_none_lost, wait_settled
+from tests.faults.holding import assert_none_lost, held_by, wait_settled
+from tests.servers import wait_for
 
 #: Nodes that must be seen to live within three seconds; the tasks take six.
 STRICT: dict[str, Any] = {
@@ -44,6 +45,27 @@ def test_an_eta_beyond_every_timeout(exam: Exam) -> None:
     ended = assert_none_lost(exam, tag, [result.id for result in results])
     assert set(ended.values()) == {1}
     assert exam.counts(tag) == ended
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_what_was_done_before_a_long_task_stays_done(exam: Exam, seconds: float) -> None:
+    """In a solo pool, which runs tasks while it takes messages: the tasks before are acknowledged
+    while the long one runs, and not run again when it kills the worker."""
+    tag = "before"
+    ids = [exam.task("record_late").delay(tag, n, seconds).id for n in range(6)]
+    ids.append(exam.task("gate_late").delay(tag).id)
+    with exam.worker(pool="solo", may_fail=True) as victim:
+        exam.wait_started(tag, len(ids))
+        wait_for(
+            lambda: held_by(exam, victim) == {ids[-1]}, 10, message="not acknowledged meanwhile"
+        )
+        victim.kill()
+        with exam.worker(pool="solo"):
+            exam.open_gate(tag)
+            exam.wait_ended(tag, len(ids))
+            wait_settled(exam)
+    assert_none_lost(exam, tag, ids)
+    assert exam.counts(tag) == {**dict.fromkeys(ids, 1), ids[-1]: 2}
 
 
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])

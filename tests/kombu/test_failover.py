@@ -13,7 +13,7 @@ from redis.retry import Retry
 from tests.kombu.exam import Broker, Inbox, PumpFactory, round_trip
 from tests.kombu.worker import Worker
 from tests.servers import RedisServer, free_port, start_server
-from tests.topologies import SentinelSetup
+from tests.topologies import Certificates, SentinelSetup
 
 RETRY = {"max_retries": 50, "interval_start": 0.1, "interval_step": 0, "interval_max": 0.1}
 
@@ -187,3 +187,24 @@ def test_a_worker_and_a_producer_follow_the_master(scheme: str, pump: PumpFactor
         worker.until(inbox.has(2), 30)
 
         assert inbox.bodies == [1, 2]
+
+
+@pytest.mark.real_server("fakeredis has no sentinel")
+@pytest.mark.parametrize("sentinel_too", [False, True])
+def test_sentinel_with_tls(scheme: str, sentinel_too: bool) -> None:
+    """The certificate of the master is verified; that of the sentinel where it is asked for."""
+    files = Certificates()
+    with SentinelSetup(certificates=files) as setup, Broker(scheme, setup.master) as broker:
+        master, sentinel = setup.fronts
+        tls = {"ssl_cert_reqs": "required", "ssl_ca_certs": files.ca}
+        asked = {"sentinel_kwargs": {"ssl": True, **tls}} if sentinel_too else {}
+        url = f"{broker.url_of('sentinel')}://127.0.0.1:{sentinel.port}/0"
+        settings = {"transport_options": {"master_name": setup.master_name, **asked}}
+
+        round_trip(broker, broker.connection(url=url, ssl=tls, **settings))
+        assert master.secured and bool(sentinel.secured) == sentinel_too
+
+        stranger = broker.connection(url=url, ssl={"ssl_cert_reqs": "required"}, **settings)
+        with pytest.raises(stranger.connection_errors, match=r"(?i)certificate"):
+            stranger.transport.establish_connection()
+    files.close()

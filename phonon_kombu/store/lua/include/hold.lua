@@ -1,8 +1,8 @@
---[[ hold(ids, bodies, owner, at, reply): note these jobs as claimed by `owner`, and add them to the
-reply: id, item, how often cancelled.
+--[[ hold(ids, bodies, owner, at, reply, plain): note these jobs as claimed by `owner`, and add them
+to the reply: id, item, how often cancelled. With `plain` the caller knows that none ever was.
 Needs the locals `claimed`, `cancelled`, `owners`.
-COST three commands, up to five ]]
-local function hold(ids, bodies, owner, at, reply)
+COST two commands, up to five ]]
+local function hold(ids, bodies, owner, at, reply, plain)
   local scores, owned = {}, {}
   for i, id in ipairs(ids) do
     scores[2 * i - 1], scores[2 * i] = at, id
@@ -11,7 +11,7 @@ local function hold(ids, bodies, owner, at, reply)
   -- An id can stand in a list twice only if a foreign client put it there: the claim that runs
   -- already is the one that counts.
   local fresh = redis.call('ZADD', claimed, 'NX', unpack(scores)) == #ids
-  local failures = redis.call('HMGET', cancelled, unpack(ids))
+  local failures = plain and {} or redis.call('HMGET', cancelled, unpack(ids))
   local ours = nil
   if not fresh then
     ours, owned = {}, {}
@@ -29,7 +29,7 @@ local function hold(ids, bodies, owner, at, reply)
   for i, id in ipairs(ids) do
     if fresh or ours[id] == i then
       local n = #reply
-      reply[n + 1], reply[n + 2], reply[n + 3] = id, bodies[i], failures[i]
+      reply[n + 1], reply[n + 2], reply[n + 3] = id, bodies[i], failures[i] or false
     end
   end
   if #owned > 0 then

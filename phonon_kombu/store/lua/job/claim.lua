@@ -13,10 +13,13 @@ ERRORS  none   STATES ready -> claimed, scheduled -> ready   COST O(count * log 
 --- @include now
 local items, claimed, owners, cancelled, scheduled = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local published, wake, priorities, deadlines, ghosts = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local levels, order = {}, {}
-for i = 1, 10 do
-  levels[i] = KEYS[13 + i]
-  order[ARGV[3] == 'highest' and 11 - i or i] = KEYS[13 + i]
+local levels = { unpack(KEYS, 14) }
+local order = levels
+if ARGV[3] == 'highest' then
+  order = {}
+  for i, list in ipairs(levels) do
+    order[11 - i] = list
+  end
 end
 local config = KEYS[11]
 local rules = redis.call('HMGET', config, 'paused', 'rate_interval', 'rate_burst', 'dead_exchange')
@@ -24,6 +27,8 @@ if rules[1] then
   redis.call('DEL', wake)
   return { 0, -1 }
 end
+-- Most queues have none of these at most times: one look instead of five.
+local plain = redis.call('EXISTS', ghosts, deadlines, scheduled, cancelled) == 0
 local dead, lettered = KEYS[12], rules[4]
 --- @include ready
 --- @include promote
@@ -36,11 +41,13 @@ local interval, tokens = tonumber(rules[2]), KEYS[13]
 local slack = interval and interval * (tonumber(rules[3]) - 1)
 --- @include rate
 count = interval and math.min(count, allowed(at)) or count
-promote(at)
-local ids, bodies, more = pop(count, at)
+if not plain then
+  promote(at)
+end
+local ids, bodies, more = pop(count, at, plain)
 local reply = { more and 1 or 0, -1 }
 if #ids > 0 then
-  hold(ids, bodies, ARGV[1], at, reply)
+  hold(ids, bodies, ARGV[1], at, reply, plain)
 end
 local later = interval and spent(#ids, at) or 0
 if more and later > 0 then
@@ -50,7 +57,7 @@ elseif more then
   redis.call('ZADD', wake, 0, 'w')
 else
   redis.call('DEL', wake)
-  local first = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
+  local first = plain and {} or redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
   if first[2] then
     reply[2] = math.max(later, first[2] - at)
   end
