@@ -72,7 +72,7 @@ class Chords(Closing):
         flat = [part for field in fields.items() for part in field]
         self.run(
             load("chord/open").prepare(self.chord_keys(group_id, layout)),
-            group_id, "1" if resuming() else "", self._chord_life or "", *flat,
+            group_id, resuming(), self._chord_life or "", *flat,
         )  # fmt: skip
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
@@ -214,7 +214,7 @@ class Chords(Closing):
         elif what == CLOSER:
             callback = maybe_signature(request.chord, app=self.app)
             try:
-                self.close_chord(group_id, callback, token, more[2] == b"1")
+                self.close_chord(group_id, callback, token, more[2] == b"1", more[3])
             except Exception:
                 # This task is done, whatever becomes of the body: any worker takes over.
                 logger.exception("Chord %r could not be closed here", group_id)

@@ -62,13 +62,16 @@ class Closing(Pointing):
         fields = layout.keys(group_id, self._key_prefix, "chord", "chords")
         return AggregateKeys(group_id, fields, self._key_prefix)
 
-    def close_chord(self, group_id: str, callback: Any, token: str, nested: bool) -> None:
+    def close_chord(
+        self, group_id: str, callback: Any, token: str, nested: bool, opened: bytes
+    ) -> None:
         """Publish the body, then clear up. Only for the holder of the lease.
 
         Arguments:
             callback: the body's signature, its task id fixed.
             token: of the lease.
             nested: the header holds groups, whose structure has been saved.
+            opened: when the chord was opened: it may be opened again, under the same id.
         """
         lease = load("chord/lease").prepare(self.chord_keys(group_id))
 
@@ -76,7 +79,7 @@ class Closing(Pointing):
             return bool(self.run(lease, group_id, token, LEASE_MS) == 0)
 
         try:
-            with Lease(renew), publishing():
+            with Lease(renew), publishing(f"{group_id}:{opened.decode()}"):
                 self._publish_body(group_id, callback, nested)
         except (*self.connection_errors, OperationalError):
             raise  # nothing is cleared up: whoever takes over will find all there is
@@ -202,15 +205,15 @@ class Closing(Pointing):
                              group_id, token, LEASE_MS)  # fmt: skip
         if left:
             return left
-        body, content_type, encoding, nested = self.link.command(
-            b"HMGET", keys.chord, b"body", b"type", b"encoding", b"nested"
+        body, content_type, encoding, nested, opened = self.link.command(
+            b"HMGET", keys.chord, b"body", b"type", b"encoding", b"nested", b"opened"
         )
         stored = loads(
             body, content_type.decode(), encoding.decode(), accept=self._body_accept
         )  # fmt: skip
         callback = maybe_signature(stored, app=self.app)
         logger.warning("Chord %r: its closer is gone, taking over", group_id)
-        self.close_chord(group_id, callback, token, nested == b"1")
+        self.close_chord(group_id, callback, token, nested == b"1", opened or b"")
         return 0
 
     @cached_property

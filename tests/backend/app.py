@@ -90,6 +90,14 @@ def replaced(self: Any, tag: str, by: str) -> Any:
     raise self.replace(chord([one, two], self.app.signature("total")))
 
 
+def handing_over(self: Any, values: Any, tag: str) -> Any:
+    """A body that is replaced by a chord, whose body then has its id."""
+    from celery import chord
+
+    header = [self.app.signature("part", (tag, number + 1)) for number in values]
+    raise self.replace(chord(header, self.app.signature("body", kwargs={"tag": tag})))
+
+
 TASKS = {
     "part": (part, {"bind": True}),
     "part_late": (
@@ -98,6 +106,7 @@ TASKS = {
     ),
     "large": (large, {"bind": True}),
     "lengths": (lengths, {"bind": True}),
+    "handing_over": (handing_over, {"bind": True}),
     "part_failing": (part_failing, {"bind": True}),
     "body": (body, {"bind": True}),
     "errback": (errback, {"bind": True}),

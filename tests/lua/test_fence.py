@@ -189,15 +189,15 @@ def chords(m: Machine) -> None:
     m.keys = ChordKeys("g")  # type: ignore[assignment]
     result = ("", "", "", "", "")
     with m.fence():
-        assert m.run("chord/open", "g", "", 60, "body", "b") == 1
-        assert m.run("chord/open", "g", "1", 60, "body", "b") == 0
+        for cause, done in (("", 1), ("x", 1), ("x", 0), ("y", 1)):
+            assert m.run("chord/open", "g", cause, 60, "body", "b") == done
         assert m.run("chord/grow", "extra", 60) == 1
         assert m.run("chord/size", "g", 1) == 0
         first = ("g", "a", 0, "part", "", "A", HOUR_MS, 60, *result)
         assert m.run("chord/arrive", *first) == [0, 1]
         assert m.run("chord/arrive", *first) == [2, 0]
         last = ("g", "extra", 0, "part", "1", "A", 0, 60, "v", 60, *result[2:])
-        assert m.run("chord/arrive", *last, result=b"r") == [1, 2, 2, ""]
+        assert m.run("chord/arrive", *last, result=b"r")[:4] == [1, 2, 2, ""]
         assert m.run("chord/lease", "g", "B", HOUR_MS) == 0
         assert m.run("chord/lease", "g", "A", HOUR_MS) > 0
         assert [m.run("chord/close", "g", who, 60) for who in "AB"] == [0, 1]
@@ -223,7 +223,7 @@ def pointing(m: Machine) -> None:
         m.client.expire(m.keys.chord, 30)  # type: ignore[attr-defined]
         assert arrive("b", 1, "part") == [6, 0]
         m.client.expire(m.keys.chord, 60)  # type: ignore[attr-defined]
-        assert [arrive("b", 1, "part"), arrive("c", 2)] == [[0, 2], [1, 3, 3, ""]]
+        assert [arrive("b", 1, "part"), arrive("c", 2)[:4]] == [[0, 2], [1, 3, 3, ""]]
         assert m.run("chord/close", "g", "A", 60) == 1
         assert m.run("chord/forget", "kept", result=b"b") == 0
 
@@ -244,8 +244,8 @@ def aggregating(m: Machine) -> None:
         assert [fold("a", 0, n=1, l=1), fold("a", 0, n=1, l=1)] == [[0, 1], [2, 0]]
         with pytest.raises(FieldFull):
             fold("b", 1, n=1, l=2)
-        assert fold("b", 1, lease=0, n=1) == [1, 2, 2, ""]
-        assert fold("b", 1, n=1) == [1, 2, 2, ""]
+        assert fold("b", 1, lease=0, n=1)[:4] == [1, 2, 2, ""]
+        assert fold("b", 1, n=1)[:4] == [1, 2, 2, ""]
         assert m.run("chord/close", "g", "A", 60) == 1
     assert not m.client.exists(*keys.fields)
 

@@ -10,8 +10,9 @@ ARGV    1 group   2 task_id   3 index ('' none: else below 2^23)
 RETURNS what (0 waits, 1 the caller is closer, 2 not counted, 3 there is no such chord; nothing was
         done: 4 the caller has to judge the stored result, 5 another result stands, so come with
         the part itself, 6 prolong first the results that the chord points at), parts so far;
-        where the caller is closer: its size and whether it is nested, where he has to judge: the
-        stored result   ERRORS none   STATES open -> open, closing; closing -> closing
+        where the caller is closer: its size, whether it is nested and when it was opened, where he
+        has to judge: the stored result
+ERRORS  none   STATES open -> open, closing; closing -> closing
 COST    O(log closing) ]]
 --- @include now
 --- @include store
