@@ -190,7 +190,9 @@ class Chords(Closing):
         common = (token, LEASE_MS, self._chord_life or "")
         store = (value, ttl, *self._result_head, "")
         if delta is None:
-            pointed = point and state == states.SUCCESS and len(value) >= POINT_BYTES
+            # A chord that never expires would outlive a result that does.
+            lasting = self._chord_life or not ttl
+            pointed = point and lasting and state == states.SUCCESS and len(value) >= POINT_BYTES
             part = b"" if pointed else self._part(request.id, state, result)
             what, *more = self.run(
                 load("chord/arrive").prepare(keys, result=key),

@@ -185,6 +185,18 @@ def test_a_chord_lives_no_longer_than_what_it_points_at(
     assert client.ttl(keys.chord) > 500 and ttls(pretended, "a")[0] >= client.ttl(keys.chord)
 
 
+@pytest.mark.parametrize(("chord_expires", "kept"), [(0, LARGE), (GROUP_LIFE, "")])
+def test_a_chord_that_never_expires_keeps_its_parts(
+    pretended: Chord, monkeypatch: pytest.MonkeyPatch, chord_expires: int, kept: str
+) -> None:
+    """Their results expire."""
+    monkeypatch.setattr(pretended.backend, "chord_expires", chord_expires, raising=False)
+    pretended.arrive("a", LARGE, 0)
+    (entry,) = entries(pretended)
+    assert (kept in entry.decode()) and (len(entry) < 100) == (not kept)
+    assert 0 < ttls(pretended, "a")[0] <= GROUP_LIFE
+
+
 @pytest.mark.parametrize(
     "settings",
     [
