@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from celery import chord, states
 
+from phonon_kombu.backend import PhononBackend
 from phonon_kombu.backend.pointing import POINT_BYTES
 from tests.backend.conftest import BackendExam
 from tests.backend.test_arrivals import Chord, has_chord_expires, request
@@ -190,7 +191,7 @@ def test_a_chord_that_never_expires_keeps_its_parts(
     pretended: Chord, monkeypatch: pytest.MonkeyPatch, chord_expires: int, kept: str
 ) -> None:
     """Their results expire."""
-    monkeypatch.setattr(pretended.backend, "chord_expires", chord_expires, raising=False)
+    monkeypatch.setattr(PhononBackend, "_chord_life", chord_expires)
     pretended.arrive("a", LARGE, 0)
     (entry,) = entries(pretended)
     assert (kept in entry.decode()) and (len(entry) < 100) == (not kept)
