@@ -207,13 +207,15 @@ class Jobs(Connections):
             by_queue.setdefault(queue, []).append((job_id, tag))
         calls: list[Any] = []
         script = load("job/cancel")
+        most = limit(self.max_deliveries)
         for queue, entries in by_queue.items():
-            prepared = script.prepare(self.keys(queue))
+            keys = self.keys(queue)
+            prepared = script.prepare(keys)
+            told = keys.cancel_channel if mode == b"cancel" else b""
             # The last part first: each comes in front of the one before.
             for part, stay in reversed(list(self.returned.parts(queue, entries, SLICE))):
                 after = (b"", *stay) if stay else ()
-                most = limit(self.max_deliveries)
-                calls.append((prepared, (self.owner, mode, b"", most, *part, *after)))
+                calls.append((prepared, (self.owner, mode, b"", most, told, *part, *after)))
             # Lists that this makes anew live no longer than their queue.
             calls += self.in_use(queue)
             if mode != b"release":

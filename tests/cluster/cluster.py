@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import socket
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+import redis
 from redis.crc import key_slot
 
 from phonon_kombu.store.keys import QueueKeys
@@ -49,6 +52,17 @@ def _start_node() -> RedisServer:
     raise AssertionError("not reached")
 
 
+def _text(reply: Any) -> str:
+    return reply.decode() if isinstance(reply, bytes) else str(reply)
+
+
+def _succeeds(function: Callable[..., Any], *args: Any) -> bool:
+    try:
+        return bool(function(*args))
+    except redis.RedisError:
+        return False
+
+
 class Cluster:
     """Three nodes that share the slots evenly. A context manager."""
 
@@ -79,10 +93,54 @@ class Cluster:
         text = text.replace("': '", ":")  # redis-py makes a dict of it
         return "cluster_state:ok" in text and f"cluster_known_nodes:{NODES}" in text
 
+    def add_replica(self, master: RedisServer) -> RedisServer:
+        """A replica of a node that has all that the node has."""
+        replica = _start_node()
+        self.nodes.append(replica)
+        client = replica.client()
+        client.execute_command("CLUSTER", "MEET", "127.0.0.1", master.port)
+        ident = _text(master.client().execute_command("CLUSTER", "MYID"))
+
+        def knows_its_master() -> bool:
+            return ident in _text(client.execute_command("CLUSTER", "NODES"))
+
+        wait_for(lambda: _succeeds(knows_its_master), 30)
+        wait_for(lambda: _succeeds(client.execute_command, "CLUSTER", "REPLICATE", ident), 30)
+        wait_for(lambda: client.info("replication").get("master_link_status") == "up", 60)  # type: ignore[union-attr]
+        mine = _text(client.execute_command("CLUSTER", "MYID"))
+
+        def is_known() -> bool:
+            """To all: nobody listens to a stranger who says that he is the master now."""
+            seen = [_text(node.client().execute_command("CLUSTER", "NODES")) for node in self.nodes]
+            return all(re.search(rf"^{mine} .* (myself,)?slave ", one, re.M) for one in seen)
+
+        wait_for(lambda: _succeeds(is_known), 60)
+        return replica
+
+    def take_over(self, replica: RedisServer) -> None:
+        """Make a replica the master of its slots, whatever the others think of that."""
+        replica.client().execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+        wait_for(lambda: replica.client().info("replication")["role"] == "master", 30)  # type: ignore[index]
+
+    def move_slot(self, slot: int, target: RedisServer) -> None:
+        """Give an emptied slot to another node; the keys are not carried along."""
+        ident = target.client().execute_command("CLUSTER", "MYID")
+        for node in self.nodes:
+            node.client().execute_command("CLUSTER", "SETSLOT", slot, "NODE", ident)
+
     def node_of(self, key: bytes) -> RedisServer:
         """The node that serves a key."""
         slot = key_slot(key)
         return next(node for number, node in enumerate(self.nodes) if slot in slots_of(number))
+
+    @property
+    def url(self) -> str:
+        """The URL of the cluster, which names one of its nodes."""
+        return f"phonon+cluster://127.0.0.1:{self.nodes[0].port}"
+
+    def client(self) -> redis.RedisCluster:
+        """A plain client of the whole cluster."""
+        return redis.RedisCluster(host="127.0.0.1", port=self.nodes[0].port)
 
     def stop(self) -> None:
         """Stop all nodes."""

@@ -185,10 +185,16 @@ class Machine:
         return int(self.run("job/finish", owner, *ids))
 
     def cancel(
-        self, owner: str, *ids: str, mode: str = "cancel", delay_ms: Any = "", limit: Any = ""
+        self,
+        owner: str,
+        *ids: str,
+        mode: str = "cancel",
+        delay_ms: Any = "",
+        limit: Any = "",
+        channel: str = "",
     ) -> int:
         """job/cancel."""
-        return int(self.run("job/cancel", owner, mode, delay_ms, limit, *ids))
+        return int(self.run("job/cancel", owner, mode, delay_ms, limit, channel, *ids))
 
     def shelve(
         self, id: str, item: str | None = None, other_id: str = "", level: int = 0,
