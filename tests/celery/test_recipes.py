@@ -48,11 +48,11 @@ def test_retry_after_a_while(redis_server: RedisServer, redis_db: str, words: li
     program = program.replace("phonon://localhost:6379/0", redis_server.url("phonon"))
     program = program.replace("30_000", "2_000")
     program = program.replace(
-        "    raise Reject", '    print("tried", url, time.time(), file=sys.stderr, flush=True)\n    raise Reject'
+        "    raise Reject", '    print(f"tried {url} {time.time()}", flush=True)\n    raise Reject'
     )
     with tempfile.TemporaryDirectory(prefix="phk-") as path:
         directory = Path(path)
-        (directory / "shop.py").write_text(f"import sys\nimport time\n\n{program}")
+        (directory / "shop.py").write_text(f"import time\n\n{program}")
 
         def tries() -> list[float]:
             log = (directory / "worker.log").read_text(errors="replace")
