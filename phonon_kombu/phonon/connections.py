@@ -150,8 +150,9 @@ class Connections(Closing):
         hosts: names of hosts, ``host:port``, or URLs (``phonon://user:password@host:6379/0``,
             ``phonons://`` with TLS, ``phonon+socket:///path``, ``phonon+embedded://``,
             ``redis://``; ``phonon+sentinel://host1;phonon+sentinel://host2?master_name=main``;
-            ``phonon+cluster://host1:7000,host2:7000``). One string is one host. All processes must
-            name the same hosts in the same words; the order makes no difference.
+            ``phonon+cluster://host1:7000,host2:7000``; with TLS ``phonons+sentinel://`` and
+            ``phonons+cluster://``). One string is one host. All processes must name the same hosts
+            in the same words; the order makes no difference.
         port: of the hosts that name none.
         db: number of the database, of the hosts that name none.
         prefix: what all keys begin with.
@@ -243,7 +244,7 @@ def server_of(
 ) -> Server | Cluster:
     """How to reach a host."""
     if "://" in host:
-        if host.partition("://")[0] == addresses.CLUSTER:
+        if host.partition("://")[0] in addresses.CLUSTERS:
             return Cluster(*addresses.cluster_of_url(host))
         return Server(addresses.pool_of_url(host, by_sentinel=by_sentinel))
     name, number = addresses.host_and_port(host, port)

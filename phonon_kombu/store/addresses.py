@@ -28,7 +28,8 @@ SCHEMES = {
 }
 
 EMBEDDED = "phonon+embedded"
-CLUSTER = "phonon+cluster"
+#: Of a Redis Cluster -> the scheme for one of its nodes.
+CLUSTERS = {"phonon+cluster": "redis", "phonons+cluster": "rediss"}
 
 #: What is asked of the sentinels of a URL that says all by itself.
 _BY_URL = sentinels.Settings()
@@ -194,7 +195,7 @@ def pool_of_url(url: str, library: Any = redis, by_sentinel: sentinels.Settings 
     if scheme is None:
         hint = ""
         if "cluster" in parts.scheme:
-            hint = f"; a Redis Cluster is for phonon.connections.connect, as {CLUSTER}://"
+            hint = "; a Redis Cluster is for phonon.connections.connect, as phonon+cluster://"
         raise ConfigurationError(
             f"a URL with the scheme {parts.scheme!r}: it must be one of "
             f"{', '.join([*SCHEMES, EMBEDDED, sentinels.SCHEMES[0]])}{hint}"
@@ -242,13 +243,14 @@ def _sentinel_pool(url: str, library: Any, settings: sentinels.Settings) -> Any:
     settings = sentinels.settled(named, settings)
     login = f"{named.login}@" if named.login else ""
     query = urlencode(named.options)
-    master = pool_of_url(f"redis://{login}localhost/{named.path}?{query}", library)
+    scheme = "rediss" if named.tls else "redis"
+    master = pool_of_url(f"{scheme}://{login}localhost/{named.path}?{query}", library)
     return copy_of(sentinels.pool_of(named, settings, library, _arguments(master)))
 
 
 def cluster_of_url(url: str) -> tuple[list[tuple[str, int]], Any]:
     """Some nodes of the cluster that `url` names, and a pool that shows how to connect to them:
-    ``phonon+cluster://user:password@host1:7000,host2:7001``.
+    ``phonon+cluster://user:password@host1:7000,host2:7001``, with TLS ``phonons+cluster://``.
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` (without the URL's password).
     """
@@ -268,7 +270,8 @@ def cluster_of_url(url: str) -> tuple[list[tuple[str, int]], Any]:
                 seeds.append((parts.hostname or "localhost", parts.port or 6379))
             except ValueError as error:
                 raise ConfigurationError(f"a URL that cannot be read: {error}") from None
-    pool = pool_of_url(f"redis://{login}{at}localhost/0?{query}")
+    scheme = CLUSTERS[url.partition("://")[0]]
+    pool = pool_of_url(f"{scheme}://{login}{at}localhost/0?{query}")
     # A node that is cut off must not keep us from asking the next one.
     if pool.connection_kwargs.get("socket_connect_timeout") is None:
         pool.connection_kwargs["socket_connect_timeout"] = GREETING_SECONDS

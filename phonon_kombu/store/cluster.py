@@ -75,21 +75,18 @@ class Cluster:
 
         Raises connection errors if no node says anything, or none serves the slot.
         """
-        with self._alone():
-            if not self._ranges:
-                self.refresh()
-            for first, last, address in self._ranges:
-                if first <= slot <= last:
-                    return address
-            self._ranges = []
+        # The list is replaced, never changed: another thread may forget it meanwhile.
+        for first, last, address in self._ranges or self.refresh():
+            if first <= slot <= last:
+                return address
+        self.forget()
         raise redis_errors.ConnectionError(f"no node of the cluster serves slot {slot}")
 
     def forget(self) -> None:
         """What is known may be out of date: ask before the next call."""
-        with self._alone():
-            self._ranges = []
+        self._ranges = []
 
-    def refresh(self) -> None:
+    def refresh(self) -> list[tuple[int, int, Address]]:
         """Ask the nodes, one after the other, who serves which slots now.
 
         Raises :exc:`~phonon_kombu.errors.ConfigurationError` for a server that is in no cluster.
@@ -112,9 +109,10 @@ class Cluster:
                 finally:
                     link.close()
                 if found:
-                    self._ranges = [(first, last, nodes[0]) for first, last, nodes in found]
                     self._nodes = list(dict.fromkeys(n for *_, nodes in found for n in nodes))
-                    return
+                    ranges = [(first, last, nodes[0]) for first, last, nodes in found]
+                    self._ranges = ranges
+                    return ranges
         raise lost
 
     def pool_of(self, address: Address) -> redis.ConnectionPool:

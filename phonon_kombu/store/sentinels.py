@@ -2,7 +2,8 @@
 
 ``phonon+sentinel://user:password@h1:26379/0;phonon+sentinel://h2:26379?master_name=main``, as the
 transport has it: database, credentials and options are those of the master, and may stand in any
-of the URLs.
+of the URLs. With ``phonons+sentinel://`` the master is reached by TLS; the sentinels are if
+`sentinel_kwargs` say so.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import redis.sentinel
 from ..errors import ConfigurationError
 from .patience import GREETING_SECONDS
 
-SCHEMES = ("phonon+sentinel", "sentinel")
+SCHEMES = ("phonon+sentinel", "phonons+sentinel", "sentinel")
 
 PORT = 26379
 
@@ -46,6 +47,7 @@ class Named:
     """What the URLs say."""
 
     sentinels: list[tuple[str, int]] = field(default_factory=list)
+    tls: bool = False
     login: str = ""
     path: str = ""
     options: dict[str, str] = field(default_factory=dict)
@@ -69,6 +71,7 @@ def read(url: str) -> Named:
                 f"a list of sentinels with the scheme {parts.scheme!r}: all of it must be "
                 f"{SCHEMES[0]}://"
             )
+        named.tls = named.tls or parts.scheme == "phonons+sentinel"
         try:
             named.sentinels.append((parts.hostname or "localhost", parts.port or PORT))
         except ValueError as error:
@@ -121,7 +124,9 @@ def pool_of(named: Named, settings: Settings, library: Any, kwargs: dict[str, An
         min_other_sentinels=settings.min_other_sentinels or 0,
         sentinel_kwargs=dict(to_sentinels),
     )
-    return library.sentinel.SentinelConnectionPool(settings.master_name, manager, **kwargs)
+    return library.sentinel.SentinelConnectionPool(
+        settings.master_name, manager, ssl=named.tls, **kwargs
+    )
 
 
 def place_of(pool: Any) -> tuple[Any, ...] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -32,6 +31,13 @@ def body(exam: BackendExam) -> Any:
 
 def visits(exam: BackendExam, parts: list[dict[str, Any]], by: str = "mapping") -> list[Any]:
     return [exam.app.signature("visit", ("visit", part, by)) for part in parts]
+
+
+def failure(result: Any) -> Any:
+    """What the body of a chord has failed with."""
+    error = result.get(timeout=60, propagate=False)
+    assert isinstance(error, ChordError), error
+    return error
 
 
 def outcome(exam: BackendExam, parts: list[dict[str, Any]], model: Any = Visits) -> Any:
@@ -128,9 +134,7 @@ def test_a_refused_value_fails_its_part_and_names_the_field(exam: BackendExam) -
         }
         for name, result in results.items():
             why = REFUSED[name][1]
-            with pytest.raises(ChordError, match=re.escape(why)):
-                result.get(timeout=60, disable_sync_subtasks=False, propagate=False)
-                raise result.result
+            assert why in str(failure(result))
             part = result.parent[1]
             assert (part.state, type(part.result)) == (states.FAILURE, KINDS.get(name, FieldError))
             assert why in str(part.result)
@@ -140,8 +144,8 @@ def test_a_refused_value_fails_its_part_and_names_the_field(exam: BackendExam) -
 def test_a_record_of_another_model_is_refused(exam: BackendExam) -> None:
     with exam.worker(pool="solo"):
         result = aggregate(visits(exam, [{"id": 1, "hits": 1}], "record"), Hits)(body(exam))
-        with pytest.raises(ChordError, match=r"FieldError.*Visits, .* not those"):
-            result.get(timeout=60)
+        found = str(failure(result))
+        assert "FieldError" in found and "a record of Visits, whose fields are not those" in found
 
 
 class Cents(Sum[int]):

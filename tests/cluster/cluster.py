@@ -27,7 +27,7 @@ def slots_of(number: int) -> range:
     return range(number * SLOTS // NODES, (number + 1) * SLOTS // NODES)
 
 
-def _free_ports() -> int:
+def free_cluster_port() -> int:
     """A loopback port that is free, with the cluster bus's port 10,000 above it free too."""
     while True:
         port = random.randrange(12_000, 31_000)
@@ -41,7 +41,7 @@ def _start_node() -> RedisServer:
     for attempt in range(5):
         server = RedisServer(
             "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-            port=_free_ports(),
+            port=free_cluster_port(),
         )  # fmt: skip
         try:
             return server.start()
@@ -56,7 +56,7 @@ def _text(reply: Any) -> str:
     return reply.decode() if isinstance(reply, bytes) else str(reply)
 
 
-def _succeeds(function: Callable[..., Any], *args: Any) -> bool:
+def succeeds(function: Callable[..., Any], *args: Any) -> bool:
     try:
         return bool(function(*args))
     except redis.RedisError:
@@ -104,8 +104,8 @@ class Cluster:
         def knows_its_master() -> bool:
             return ident in _text(client.execute_command("CLUSTER", "NODES"))
 
-        wait_for(lambda: _succeeds(knows_its_master), 30)
-        wait_for(lambda: _succeeds(client.execute_command, "CLUSTER", "REPLICATE", ident), 30)
+        wait_for(lambda: succeeds(knows_its_master), 30)
+        wait_for(lambda: succeeds(client.execute_command, "CLUSTER", "REPLICATE", ident), 30)
         wait_for(lambda: client.info("replication").get("master_link_status") == "up", 60)  # type: ignore[union-attr]
         mine = _text(client.execute_command("CLUSTER", "MYID"))
 
@@ -114,7 +114,7 @@ class Cluster:
             seen = [_text(node.client().execute_command("CLUSTER", "NODES")) for node in self.nodes]
             return all(re.search(rf"^{mine} .* (myself,)?slave ", one, re.M) for one in seen)
 
-        wait_for(lambda: _succeeds(is_known), 60)
+        wait_for(lambda: succeeds(is_known), 60)
         return replica
 
     def take_over(self, replica: RedisServer) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,40 +16,16 @@ from phonon_kombu.phonon import field
 from phonon_kombu.phonon.connections import Connections
 from phonon_kombu.phonon.lock import Lock
 from phonon_kombu.phonon.model import Model
-from phonon_kombu.phonon.node import node_id
 from phonon_kombu.phonon.reference import Reference
 from phonon_kombu.phonon.registry import Registry
 from phonon_kombu.store.addresses import cluster_of_url
 from phonon_kombu.store.keys import NodeKeys, ReferenceKeys, layout_key, lock_key
 from tests.celery.test_acl import row, rules
 from tests.cluster.cluster import Cluster
-from tests.servers import RedisServer, wait_for
+from tests.servers import wait_for
 
+from .clusters import NAMES, client_fixture, cluster_fixture, made_fixture  # noqa: F401
 from .test_processes import MESSAGES, RECORDS, Consumers, check, in_the_middle
-
-NAMES = [f"resource {n}" for n in range(24)]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Three nodes."""
-    with Cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster: Cluster) -> Iterator[redis.RedisCluster]:
-    """A plain client of the emptied cluster."""
-    with cluster.client() as client:
-        client.flushall(target_nodes="primaries")
-        yield client
-
-
-@pytest.fixture
-def made(cluster: Cluster, client: redis.RedisCluster) -> Iterator[Connections]:
-    """Connections to the emptied cluster."""
-    with Connections(cluster.url, presence_grace=0.5) as made:
-        yield made
 
 
 class Visit(Model):
@@ -187,6 +162,11 @@ def test_a_fork_has_connections_of_its_own(made: Connections) -> None:
         status = 1
         try:
             signal.alarm(30)
+            link: Any = made.hosts[0].link
+            link.command(b"PING")
+            # Whatever it talks with first, no copy of the parent's sockets stays open.
+            assert len(link._links) == 2
+            assert all(one._connection is None for one in link._links.values())
             free = [Lock(name, connections=made).acquire(blocking=False) for name in NAMES]
             status = 0 if free == [False] * 9 + [True] * 15 else 2
         finally:
@@ -220,112 +200,6 @@ def test_a_user_with_the_rules_of_the_page(cluster: Cluster, client: redis.Redis
     finally:
         for node in cluster.nodes:
             node.client().acl_deluser("shop")
-
-
-# Slots on the move ----------------------------------------------------------------------------
-
-
-def test_a_slot_that_has_moved(cluster: Cluster, made: Connections) -> None:
-    lock = Lock("moved", connections=made)
-    slot, first = key_slot(lock_key("moved")), cluster.node_of(lock_key("moved"))
-    assert lock.acquire()
-    lock.release()
-    other = next(node for node in cluster.nodes if node is not first)
-    try:
-        cluster.move_slot(slot, other)
-        assert lock.acquire(blocking=False)
-        assert other.client().exists(lock_key("moved"))
-        lock.release()
-    finally:
-        cluster.move_slot(slot, first)
-
-
-def test_a_slot_on_its_way(cluster: Cluster, made: Connections) -> None:
-    """What is not at the old node any more is asked of the new one, and scripts run there."""
-    lock, key = Lock("moving", connections=made), lock_key("moving")
-    slot, first = key_slot(key), cluster.node_of(key)
-    other = next(node for node in cluster.nodes if node is not first)
-    assert not lock.locked()
-    idents = [node.client().execute_command("CLUSTER", "MYID") for node in (first, other)]
-    other.client().execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", idents[0])
-    first.client().execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", idents[1])
-    other.client().script_flush()
-    try:
-        assert lock.acquire(blocking=False)
-        assert lock.owned()
-        lock.release()
-        assert not lock.locked()
-    finally:
-        for node in (first, other):
-            node.client().execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
-
-
-def test_heartbeats_that_have_moved(cluster: Cluster, made: Connections) -> None:
-    """The process shows itself at the node that has them now, and is not taken for dead."""
-    host, beats = made.hosts[0], NodeKeys().beats
-    host.live()
-    node = node_id(host.identity)
-    first = cluster.node_of(beats)
-    other = next(one for one in cluster.nodes if one is not first)
-    assert _asked(first, "zscore", beats, node) is not None
-    try:
-        _move_emptied(cluster, beats, first, other)
-        wait_for(lambda: _asked(other, "zscore", beats, node) is not None, 60)
-        presence = "node.presence:{nodes}"
-        wait_for(lambda: _run_id(other) in (_asked(other, "hget", presence, node) or b""), 60)
-        assert Lock("x", connections=made).acquire(blocking=False)
-    finally:
-        made.close()
-        _move_emptied(cluster, beats, other, first)
-
-
-def _move_emptied(cluster: Cluster, key: bytes, source: RedisServer, target: RedisServer) -> None:
-    def moved() -> bool:
-        keys: Any = source.client().keys("node.*")
-        try:
-            if keys:
-                source.client().delete(*keys)
-            cluster.move_slot(key_slot(key), target)
-        except redis.ResponseError:  # a beat came in between
-            return False
-        return True
-
-    wait_for(moved, 30)
-
-
-def _asked(node: Any, command: str, *args: Any) -> Any:
-    return getattr(node.client(), command)(*args)
-
-
-def _run_id(node: Any) -> bytes:
-    return str(node.client().info("server")["run_id"]).encode()
-
-
-@pytest.mark.parametrize("victim", [0, 1], ids=["the one that the URL names", "another"])
-def test_a_node_that_dies(victim: int) -> None:
-    """Its replica takes over: nothing that was replicated is lost, and work goes on."""
-    with Cluster() as cluster, Connections(cluster.url, presence_grace=0.5) as made:
-        node = cluster.nodes[victim]
-        name = next(n for n in NAMES if cluster.node_of(lock_key(n)) is node)
-        replica = cluster.add_replica(node)
-        lock = Lock(name, ttl_seconds=600, connections=made)
-        assert lock.acquire()
-        node.client().wait(1, 30_000)
-        node.kill()
-        with pytest.raises(redis.ConnectionError):
-            lock.owned()
-        cluster.take_over(replica)
-
-        def settled() -> bool:
-            try:
-                return lock.owned() and made.hosts[0].link.command(b"GET", b"x") is None
-            except redis.ConnectionError:
-                return False
-
-        wait_for(settled, 60)
-        lock.release()
-        with Lock(name, connections=made):
-            assert not Lock(name, connections=made).acquire(blocking=False)
 
 
 # URLs and checks ------------------------------------------------------------------------------

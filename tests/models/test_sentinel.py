@@ -13,7 +13,7 @@ from phonon_kombu.phonon.lock import Lock
 from phonon_kombu.phonon.reference import Reference
 from phonon_kombu.phonon.registry import Registry
 from tests.servers import wait_for
-from tests.topologies import SentinelSetup
+from tests.topologies import Certificates, SentinelSetup
 
 from .test_cluster import Visit
 
@@ -86,6 +86,30 @@ def test_options() -> None:
         assert (asked["socket_timeout"] == 3) is not bool(given), (
             "those of the master, unless given"
         )
+
+
+@pytest.mark.parametrize("sentinel_too", [False, True])
+def test_tls(sentinel_too: bool) -> None:
+    """The certificate of the master is verified; that of the sentinel where it is asked for."""
+    files = Certificates()
+    with SentinelSetup(certificates=files) as setup:
+        master, sentinel = setup.fronts
+        url = f"phonons+sentinel://127.0.0.1:{sentinel.port}"
+        asked = {"ssl": True, "ssl_ca_certs": files.ca} if sentinel_too else None
+        for known in (True, False):
+            authority = f"?ssl_ca_certs={files.ca}" if known else ""
+            with Connections(
+                f"{url}{authority}", master_name=setup.master_name, sentinel_kwargs=asked
+            ) as made:
+                lock = Lock("x", connections=made)
+                if known:
+                    assert lock.acquire()
+                    made.hosts[0].live()
+                    assert master.secured >= 2 and bool(sentinel.secured) == sentinel_too
+                else:
+                    with pytest.raises(redis.ConnectionError, match=r"(?i)certificate"):
+                        lock.acquire()
+    files.close()
 
 
 def test_no_sentinel() -> None:
