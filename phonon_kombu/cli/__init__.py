@@ -12,7 +12,7 @@ import click
 
 from ..registration import prepare_workers
 from .act import cancel, pause, resume, retract, retry, stall
-from .frame import INTERRUPTED, Phonon
+from .frame import INTERRUPTED, Phonon, telling
 from .look import jobs, show, status
 
 prepare_workers()
@@ -72,18 +72,17 @@ def demo(
     kernel's memory killer would), and shows what came of the tasks. In the end it sends them as
     one aggregating chord, and kills the worker that has brought the last part and is about to
     publish the body. Exit status 1 if a task was lost, or ran twice though nobody who held it was
-    killed, or if the chord's body did not run, ran twice or got another aggregate than there is.
+    killed, if the chord's body did not run, ran twice or got another aggregate than there is, or
+    if a worker ended by itself.
     """
     from ..demo.display import make_display
     from ..demo.report import Options
     from ..demo.run import run
-    from ..errors import PhononError
 
     display = make_display(quiet=as_json)
     try:
-        report = run(Options(broker, limit, workers, concurrency, kill), display)
-    except PhononError as exc:
-        raise click.ClickException(str(exc)) from exc
+        with telling(as_json):
+            report = run(Options(broker, limit, workers, concurrency, kill), display)
     except KeyboardInterrupt:
         click.echo("\nStopped. Nothing is left running.", err=True)
         sys.exit(INTERRUPTED)

@@ -41,8 +41,8 @@ def stall(
 ) -> None:
     """Set jobs aside: no worker takes them until `retry`.
 
-    A task that runs already runs to its end; its job stays. Without IDs and --state claimed jobs
-    are left alone.
+    One that is stalled already keeps its reason. A task that runs already runs to its end; its job
+    stays. Without IDs and --state claimed jobs are left alone.
     """
     with frame.operating(ctx) as operator:
         outcome = operator.stall(*ids, reason=reason, **_where(where))
@@ -185,8 +185,14 @@ def _tell(outcome: Outcome, done: str, as_json: bool) -> None:
             click.echo(f"Job {out.printable(job_id)} of queue {out.printable(queue)} is {done}.")
         elif outcome.done:
             click.echo(f"{outcome.done:,} jobs are {done}.")
-        elif not outcome.refused:
+        elif not outcome.refused and not outcome.already:
             click.echo("There are no such jobs.")
+        if outcome.already == 1:
+            queue, job_id = outcome.already_jobs[0]
+            name = f"{out.printable(job_id)} of queue {out.printable(queue)}"
+            click.echo(f"Job {name} was {done} already.")
+        elif outcome.already:
+            click.echo(f"{outcome.already:,} jobs were {done} already.")
         for refusal in outcome.refusals[:20]:
             click.echo(f"Refused: {out.printable(refusal.text)}", err=True)
         if outcome.refused > 20:

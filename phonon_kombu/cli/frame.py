@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from . import printing as out
 
 if TYPE_CHECKING:
     from ..control import Operator
@@ -29,19 +31,38 @@ class Phonon(click.Group):
         return sorted(self.commands, key=lambda name: name == "demo")
 
 
-class Refused(click.ClickException):
+class Failed(click.ClickException):
+    """A command ends with a sentence; with ``--json`` also with an object, for programs."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, error: str) -> None:
+        super().__init__(message)
+        #: The error's name, as of :class:`~phonon_kombu.control.Refusal`.
+        self.error = error
+        #: Whether a program reads. What is printed already must not be followed by more.
+        self.as_json = False
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it."""
+        if self.as_json:
+            out.as_json({"error": self.error, "text": self.message})
+        super().show(file)
+
+
+class Refused(Failed):
     """The operation is not possible."""
 
     exit_code = 1
 
 
-class Unusable(click.ClickException):
+class Unusable(Failed):
     """The application or its broker is not of our kind."""
 
     exit_code = 2
 
 
-class Unavailable(click.ClickException):
+class Unavailable(Failed):
     """The server cannot be reached, or cannot serve us."""
 
     exit_code = 69  # EX_UNAVAILABLE, as of Celery's own commands
@@ -84,24 +105,51 @@ def as_json(function: F) -> F:
 @contextmanager
 def operating(ctx: click.Context) -> Iterator[Operator]:
     """An operator of the application's broker; what goes wrong is told in a sentence."""
-    from kombu.exceptions import OperationalError
-
     from ..control import Operator
-    from ..errors import ConfigurationError, JobError, PhononError
-    from ..store.client import CONNECTION_ERRORS
 
     app = getattr(ctx.find_root().obj, "app", None)
+    with telling(bool(ctx.params.get("as_json")), hint=app is None), Operator(app) as operator:
+        yield operator
+
+
+@contextmanager
+def telling(as_json: bool, hint: bool = False) -> Iterator[None]:
+    """What goes wrong is told in a sentence, and by the exit status.
+
+    Arguments:
+        as_json: whether a program reads it.
+        hint: whether to say how an application or a broker is named.
+    """
     try:
-        with Operator(app) as operator:
-            yield operator
+        with _sentences(hint):
+            yield
+    except Failed as failed:
+        failed.as_json = as_json
+        raise
+    except click.Abort:
+        if as_json:
+            out.as_json({"error": "Declined", "text": "nothing was done"})
+        raise
+
+
+@contextmanager
+def _sentences(hint: bool) -> Iterator[None]:
+    from kombu.exceptions import OperationalError
+
+    from ..errors import ConfigurationError, EmbeddedServerError, JobError, PhononError, ServerError
+    from ..store.client import CONNECTION_ERRORS
+
+    try:
+        yield
     except ConfigurationError as error:
-        hint = ""
-        if "the broker is" in str(error) or app is None:
-            hint = "\nName the application with -A or the broker with -b, before the word phonon."
-        raise Unusable(f"{error}{hint}") from None
-    except JobError as error:
-        raise Refused(str(error)) from None
+        text = str(error)
+        if hint or "the broker is" in text:
+            text += "\nName the application with -A or the broker with -b, before the word phonon."
+        raise Unusable(text, type(error).__name__) from None
+    except (ServerError, EmbeddedServerError) as error:
+        raise Unavailable(str(error), type(error).__name__) from None
     except (*CONNECTION_ERRORS, OperationalError) as error:
-        raise Unavailable(f"the server cannot be reached: {error}") from None
-    except PhononError as error:
-        raise Unavailable(str(error)) from None
+        text = f"the server cannot be reached: {error}"
+        raise Unavailable(text, "ConnectionError") from None
+    except (JobError, PhononError) as error:
+        raise Refused(str(error), type(error).__name__) from None

@@ -101,9 +101,10 @@ def jobs(
     cursor: str | None,
     as_json: bool,
 ) -> None:
-    """List jobs, the oldest first.
+    """List jobs by queue and state, the oldest first.
 
-    The claimed ones come before the ready, scheduled and stalled ones. Jobs that were put in the
+    Queue by queue, and of each the claimed ones before the ready, scheduled and stalled ones.
+    Scheduled ones come in the order of their time, stalled ones in none. Jobs that were put in the
     same millisecond come in the order of their ids.
     """
     with frame.operating(ctx) as operator:
@@ -172,7 +173,8 @@ def show(
         names = ", ".join(map(out.printable, missing))
         raise frame.Refused(
             f"no job of task {names} is there: it has not been published here, is done, was "
-            "deleted or has expired"
+            "deleted or has expired",
+            "NotFound",
         )
 
 
@@ -217,7 +219,8 @@ def facts_of(job: JobInfo, now: float) -> list[tuple[str, Any]]:
         ("by", holder(job)),
         ("due", out.moment(job.due_at, now)),
         ("expires", out.moment(job.expires_at, now)),
-        ("failures", job.failures),
+        # Of a stalled one they are not kept: its reason says how many there were.
+        ("failures", None if job.state == "stalled" else job.failures),
         ("retries", job.retries or None),
         ("priority", job.priority or None),
         ("published by", job.headers.get("origin")),

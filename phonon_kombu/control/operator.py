@@ -9,17 +9,23 @@ from ..errors import ConfigurationError, JobError, NotClaimed, NotStalled, Phono
 from ..store.closing import Closing
 from ..store.scripts import load
 from ..thoonk.base import job_id, milliseconds
+from .queues import Queues, queue_name
 from .records import JobInfo, Outcome, Refusal
 from .session import open_session
-from .sight import LISTED, Sight, no_job
+from .sight import LISTED, Sight, check_task, no_job
 
 #: Jobs that are acted on in one write.
 ACT_SLICE = 100
 
 
+#: What jobs are chosen by, beside their ids.
+WHERE = ("queue", "state", "task", "older_than_seconds")
+
+
 class Action(NamedTuple):
     """An operation on many jobs."""
 
+    name: str
     #: The call of a script for one job.
     call: Callable[[JobInfo], Any]
     #: In which states a job that is named by its id may be.
@@ -29,6 +35,8 @@ class Action(NamedTuple):
     #: The refusal for a job in another state, or where the script has done nothing.
     refusal: type[JobError]
     words: str
+    #: The state in which a job is left as it is, for it is so already.
+    same: str | None = None
 
 
 class Operator(Sight, Closing):
@@ -57,7 +65,12 @@ class Operator(Sight, Closing):
     def __init__(self, target: Any, transport_options: dict[str, Any] | None = None) -> None:
         session, self.channel, self._close = open_session(target, transport_options)
         amqp = getattr(target, "amqp", None)
-        super().__init__(session, lambda: list(amqp.queues) if amqp is not None else [])
+        super().__init__(
+            session,
+            lambda: list(amqp.queues) if amqp is not None else [],
+            # The option is to be the same for all of a database: so it is this one's too.
+            self.channel.node_ttl,
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -67,8 +80,11 @@ class Operator(Sight, Closing):
         """Take jobs out of the running until :meth:`retry`.
 
         A worker that runs such a job's task runs it to its end; the job stays stalled. Without ids
-        and `state` those that are claimed are left alone.
+        and `state` those that are claimed are left alone. One that is stalled already keeps its
+        reason.
         """
+        if not isinstance(reason, str):
+            raise ConfigurationError(f"reason={reason!r}: it must be a text")
         script, why = load("job/stall"), reason.encode("utf-8", "replace")
 
         def call(job: JobInfo) -> Any:
@@ -77,11 +93,13 @@ class Operator(Sight, Closing):
 
         return self._act(
             Action(
+                "stall",
                 call,
                 LISTED,
                 ("ready", "scheduled"),
                 NotClaimed,
                 "",
+                same="stalled",
             ),
             ids,
             **where,
@@ -100,6 +118,7 @@ class Operator(Sight, Closing):
 
         return self._act(
             Action(
+                "retry",
                 call,
                 ("stalled",),
                 ("stalled",),
@@ -128,6 +147,7 @@ class Operator(Sight, Closing):
 
         return self._act(
             Action(
+                "cancel",
                 call,
                 ("claimed",),
                 ("claimed",),
@@ -152,6 +172,7 @@ class Operator(Sight, Closing):
         script, only = load("job/retract"), b"1" if waiting else b""
         return self._act(
             Action(
+                "retract",
                 lambda job: (script.prepare(self.keys(job.queue)), (job_id(job.id), only)),
                 ("ready", "scheduled", "stalled") if waiting else LISTED,
                 ("ready", "scheduled", "stalled"),
@@ -167,7 +188,7 @@ class Operator(Sight, Closing):
 
         Returns whether it was not paused before. Raises :exc:`~phonon_kombu.errors.NotFound`.
         """
-        self.status(queue)
+        self.status(queue_name(queue))
         return self.job(queue).pause()
 
     def resume(self, queue: str) -> bool:
@@ -175,7 +196,7 @@ class Operator(Sight, Closing):
 
         Returns whether it was paused. Raises :exc:`~phonon_kombu.errors.NotFound`.
         """
-        self.status(queue)
+        self.status(queue_name(queue))
         return self.job(queue).resume()
 
     # On many -------------------------------------------------------------------------------
@@ -188,11 +209,18 @@ class Operator(Sight, Closing):
         state: str | None = None,
         task: str | None = None,
         older_than_seconds: float | None = None,
+        **unknown: Any,
     ) -> Outcome:
+        if unknown:
+            raise TypeError(
+                f"Operator.{action.name}() got an unexpected keyword argument "
+                f"{next(iter(unknown))!r}: jobs are chosen by {', '.join(WHERE)}"
+            )
         others = {"state": state, "task": task, "older_than_seconds": older_than_seconds}
         given = [name for name, value in others.items() if value is not None]
         if ids and given:
             raise ConfigurationError(f"jobs by their ids, or by {given[0]}: not both")
+        check_task(task)
         outcome = Outcome()
         if ids:
             self._act_on_ids(action, ids, queue, outcome)
@@ -236,9 +264,7 @@ class Operator(Sight, Closing):
                 if not found:
                     outcome.refuse(_refusal(task_id, None, no_job(task_id, queue)))
                 elif not fit:
-                    job = found[0]
-                    error = action.refusal(f"job {job.id!r} {action.words}: it is {job.state}")
-                    outcome.refuse(_refusal(job.id, job.queue, error))
+                    outcome.refuse(_refused(action, found[0]))
             self._send(action, wanted, outcome)
 
     def _act_on_all(
@@ -260,14 +286,25 @@ class Operator(Sight, Closing):
         replies = self.link.send([action.call(job) for job in jobs], repeat=True, raise_first=False)
         for job, reply in zip(jobs, replies, strict=True):
             if isinstance(reply, JobError):
-                outcome.refuse(_refusal(job.id, job.queue, reply))
+                outcome.refuse(_refused(action, job, reply))
             elif isinstance(reply, Exception):
                 raise reply
             elif not reply:
-                error = action.refusal(f"job {job.id!r} {action.words}")
-                outcome.refuse(_refusal(job.id, job.queue, error))
+                outcome.refuse(_refused(action, job))
+            elif job.state == action.same:
+                outcome.was(job.queue, job.id)
             else:
                 outcome.add(job.queue, job.id)
+
+
+def _refused(action: Action, job: JobInfo, error: JobError | None = None) -> Refusal:
+    """The refusal of an action by a job, in words that name it."""
+    if error is not None and type(error) is not action.refusal:
+        return _refusal(job.id, job.queue, type(error)(f"job {job.id!r}: {error}"))
+    # One that was in a state that allows it has changed since.
+    state = "" if job.state in action.states else f": it is {job.state}"
+    text = f"job {job.id!r} {action.words}{state}"
+    return _refusal(job.id, job.queue, action.refusal(text))
 
 
 def _refusal(job_id: str, queue: str | None, error: PhononError) -> Refusal:
@@ -279,3 +316,9 @@ def _error(refusal: Refusal) -> PhononError:
 
     error: PhononError = getattr(errors, refusal.error)(refusal.text)
     return error
+
+
+# Python names a method in its errors by where it was written; users know one class.
+for _method in {**vars(Queues), **vars(Sight)}.values():
+    if callable(_method) and hasattr(_method, "__qualname__"):
+        _method.__qualname__ = f"Operator.{_method.__name__}"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import NotFound
+from ..errors import ConfigurationError, NotFound
+from ..phonon.heart import Settings
 from ..store.keys import NodeKeys, QueueKeys, feeds_key, queue_keys
 from ..store.scripts import load
 from ..thoonk import Job, Thoonk
@@ -23,13 +24,20 @@ _INTERNAL = ("celeryev.", "amq.gen-")
 class Queues:
     """What can be seen of queues and processes. Part of :class:`~.operator.Operator`."""
 
-    def __init__(self, session: Thoonk, configured: Callable[[], Iterable[str]] = tuple) -> None:
+    def __init__(
+        self,
+        session: Thoonk,
+        configured: Callable[[], Iterable[str]] = tuple,
+        node_ttl_seconds: float = Settings.node_ttl,
+    ) -> None:
         self.session = session
         #: Queues that the application knows. One that was deleted and is published to by a process
         #: that had declared it before exists without being listed in Redis.
         self.configured = configured
         self.link = session.link
         self.node_keys = NodeKeys(session.prefix)
+        #: After so long without a beat a process is dead that does not say otherwise.
+        self.node_ttl_seconds = node_ttl_seconds
 
     def keys(self, queue: str) -> QueueKeys:
         """The keys of `queue`."""
@@ -53,7 +61,7 @@ class Queues:
 
         Raises :exc:`~phonon_kombu.errors.NotFound` for a queue that does not exist.
         """
-        names = list(queues) or sorted(
+        names = [queue_name(queue) for queue in queues] or sorted(
             name for name in self._names() if internal or not is_internal(name)
         )
         script, found = load("job/stats"), []
@@ -97,7 +105,7 @@ class Queues:
     # Processes -----------------------------------------------------------------------------
 
     def nodes(self) -> list[Node]:
-        """The processes that take jobs, and those that died and are being recovered."""
+        """The processes that take jobs, and those that died and whose jobs are not all back."""
         keys = self.node_keys
         beats, abouts, dying, time = self.link.send(
             (
@@ -111,23 +119,40 @@ class Queues:
         about = dict(zip(abouts[::2], abouts[1::2], strict=True))
         beat = dict(zip(beats[::2], beats[1::2], strict=True))
         nodes = []
-        now = _clock(time)
         for name in [*beat, *(n for n in dying if n not in beat)]:
-            age = max(0.0, now - float(beat[name]) / 1000) if name in beat else None
-            nodes.append(node_of(name.decode("utf-8", "replace"), about.get(name), age))
+            age = beat_age(beat.get(name), time)
+            nodes.append(self._node(name.decode("utf-8", "replace"), about.get(name), age))
         held = self.link.send([(b"SMEMBERS", keys.held(n.id)) for n in nodes], repeat=True)
         return [
             replace(node, queues=tuple(sorted(q.decode("utf-8", "replace") for q in queues)))
             for node, queues in zip(nodes, held, strict=True)
         ]
 
+    def _node(self, node_id: str, about: bytes | None, beat_seconds: float | None) -> Node:
+        return node_of(node_id, about, beat_seconds, self.node_ttl_seconds)
+
     def clock(self) -> float:
         """The server's clock, seconds of the epoch."""
         return _clock(self.link.command(b"TIME"))
 
 
+def beat_age(beat: bytes | None, time: Sequence[bytes]) -> float | None:
+    """Seconds since a beat, by the server's clock."""
+    return None if beat is None else max(0.0, _clock(time) - float(beat) / 1000)
+
+
 def _clock(time: Sequence[bytes]) -> float:
     return int(time[0]) + int(time[1]) / 1e6
+
+
+def queue_name(queue: Any) -> str:
+    """The name of a queue that a caller gave, checked.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+    """
+    if not isinstance(queue, str) or not queue:
+        raise ConfigurationError(f"{queue!r} is no name of a queue: it must be a string")
+    return queue
 
 
 def is_internal(name: str) -> bool:

@@ -7,9 +7,10 @@ arguments, was written by its publisher: text to be shown, and not to be trusted
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..thoonk import Description
 
@@ -43,7 +44,8 @@ class Node:
     pid: int | None
     #: When it joined.
     since: float | None
-    #: Seconds since its last beat; None for one that is being recovered.
+    #: Seconds since its last beat; None for one that is dead: what it held is given back by those
+    #: that live, or by the next one that starts.
     beat_seconds: float | None
     #: Queues of which it has taken jobs.
     queues: tuple[str, ...]
@@ -72,7 +74,8 @@ class JobInfo:
     expires_at: float | None
     #: Seconds since it was put.
     age_seconds: float | None
-    #: Failed deliveries: its worker died or gave it back.
+    #: Failed deliveries: its worker died or gave it back. 0 of a stalled one, whose count begins
+    #: anew with :meth:`Operator.retry`; its reason says how often it failed.
     failures: int
     #: Whether it was handed to a worker before.
     redelivered: bool
@@ -131,6 +134,10 @@ class Outcome:
     refused: int = 0
     #: The first thousand of them.
     refusals: list[Refusal] = field(default_factory=list)
+    #: How many were so already (stalled ones, told to stall: they keep their reason).
+    already: int = 0
+    #: The first thousand of them: ``(queue, id)``.
+    already_jobs: list[tuple[str, str]] = field(default_factory=list)
 
     #: How many are kept by name.
     KEPT = 1000
@@ -140,6 +147,12 @@ class Outcome:
         self.done += 1
         if len(self.jobs) < self.KEPT:
             self.jobs.append((queue, job_id))
+
+    def was(self, queue: str, job_id: str) -> None:
+        """It was so with this one before."""
+        self.already += 1
+        if len(self.already_jobs) < self.KEPT:
+            self.already_jobs.append((queue, job_id))
 
     def refuse(self, refusal: Refusal) -> None:
         """It was not done to this one."""
@@ -194,14 +207,24 @@ def headers_of(head: bytes) -> dict[str, Any]:
     return headers if isinstance(headers, dict) else {}
 
 
-def node_of(node_id: str, about: bytes | None, beat_seconds: float | None) -> Node:
-    """A node from what it says about itself."""
+def node_of(
+    node_id: str, about: bytes | None, beat_seconds: float | None, ttl_seconds: float
+) -> Node:
+    """A node from what it says about itself, and from how long ago it last beat.
+
+    The last worker that dies is judged by nobody: its last beat stays, older than `ttl_seconds`, or
+    than the ``node_ttl`` of its own, if it has said one.
+    """
     try:
         said = json.loads(about or b"{}")
     except (ValueError, RecursionError):
         said = {}
     said = said if isinstance(said, dict) else {}
     pid, since = said.get("pid"), said.get("since")
+    own = said.get("node_ttl")
+    ttl_seconds = own if _is_time(own) else ttl_seconds
+    if beat_seconds is not None and beat_seconds > ttl_seconds:
+        beat_seconds = None
     return Node(
         node_id,
         _text(said.get("host")),
@@ -209,6 +232,15 @@ def node_of(node_id: str, about: bytes | None, beat_seconds: float | None) -> No
         float(since) if isinstance(since, int | float) else None,
         beat_seconds,
         (),
+    )
+
+
+def _is_time(value: Any) -> TypeGuard[float]:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > 0
     )
 
 

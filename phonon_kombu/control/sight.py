@@ -9,8 +9,8 @@ from ..errors import ConfigurationError, NotFound
 from ..thoonk import Description
 from ..thoonk.base import job_id, seconds
 from ..thoonk.inspection import LOOK_SLICE, STATES, descriptions, lookup_call
-from .queues import QUEUE_SLICE, Queues, slices
-from .records import JobInfo, Node, Page, job_info, node_of
+from .queues import QUEUE_SLICE, Queues, beat_age, queue_name, slices
+from .records import JobInfo, Node, Page, job_info
 
 #: The order in which a listing goes through the states.
 LISTED = ("claimed", "ready", "scheduled", "stalled")
@@ -38,11 +38,13 @@ class Sight(Queues):
         return self.find_many([task_id], queue)[task_id]
 
     def find_many(
-        self, task_ids: Sequence[str], queue: str | None = None
+        self, task_ids: Iterable[str], queue: str | None = None
     ) -> dict[str, list[JobInfo]]:
         """The same for several tasks, by their ids."""
-        names = [queue] if queue is not None else sorted(self._names())
-        found: dict[str, list[JobInfo]] = {task_id: [] for task_id in task_ids}
+        if isinstance(task_ids, str | bytes) or not isinstance(task_ids, Iterable):
+            raise ConfigurationError(f"task_ids={task_ids!r}: it must be a list of ids")
+        names = [queue_name(queue)] if queue is not None else sorted(self._names())
+        found: dict[str, list[JobInfo]] = {_known_id(task_id): [] for task_id in task_ids}
         for ids in slices(list(found), LOOK_SLICE // (NUMBERS + 1)):
             wanted = {}
             for task_id in ids:
@@ -70,6 +72,8 @@ class Sight(Queues):
 
     def item(self, job: JobInfo) -> bytes:
         """The message of a job as it is in Redis. Raises :exc:`~phonon_kombu.errors.NotFound`."""
+        if not isinstance(job, JobInfo):
+            raise ConfigurationError(f"{job!r} is no job: it must be one that was found here")
         item = self.link.command(b"HGET", self.keys(job.queue).items, job_id(job.id))
         if item is None:
             raise no_job(job.id, job.queue)
@@ -84,8 +88,9 @@ class Sight(Queues):
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
-        """Some of the jobs of all queues or of one: the claimed ones, then the ready, scheduled
-        and stalled ones, the oldest of each first.
+        """Some of the jobs of one queue, or of all, queue by queue: of each the claimed ones, then
+        the ready, scheduled and stalled ones. In each state the oldest come first; scheduled ones
+        in the order of their time, stalled ones in none.
 
         Arguments:
             state: only those in this state.
@@ -104,6 +109,7 @@ class Sight(Queues):
             raise ConfigurationError(f"limit={limit!r}: it must be 1 to {LOOK_SLICE}")
         places = self._places(queue, state)
         before = self._before(older_than_seconds, state)
+        check_task(task)
         at, inner = _resume(places, cursor)
         jobs: list[JobInfo] = []
         for _ in range(PAGE_LOOKS):
@@ -121,6 +127,7 @@ class Sight(Queues):
         older_than_seconds: float | None = None,
     ) -> Iterator[JobInfo]:
         """All of them, read in slices while you go. Arguments and errors as of :meth:`page`."""
+        check_task(task)
         places = self._places(queue, state)
         yield from self._walk(places, task, self._before(older_than_seconds, state))
 
@@ -166,15 +173,20 @@ class Sight(Queues):
         if not owners:
             return {}
         nodes = [owner.rpartition(".")[0].encode("utf-8", "surrogateescape") for owner in owners]
-        abouts, beats = self.link.send(
-            ((b"HMGET", self.node_keys.about, *nodes), (b"ZMSCORE", self.node_keys.beats, *nodes)),
+        abouts, beats, time = self.link.send(
+            (
+                (b"HMGET", self.node_keys.about, *nodes),
+                (b"ZMSCORE", self.node_keys.beats, *nodes),
+                (b"TIME",),
+            ),
             repeat=True,
         )
-        return {
-            owner: (node_of(owner.rpartition(".")[0], about, None), beat is not None)
+        known = {
+            owner: self._node(owner.rpartition(".")[0], about, beat_age(beat, time))
             for owner, about, beat in zip(owners, abouts, beats, strict=True)
             if about is not None or beat is not None
         }
+        return {owner: (node, node.beat_seconds is not None) for owner, node in known.items()}
 
     def _infos(self, found: Sequence[tuple[str, Description]], now: float) -> list[JobInfo]:
         owners = self._owners(one for _, one in found)
@@ -189,6 +201,8 @@ def _resume(places: list[Place], cursor: str | None) -> tuple[int, str | None]:
     """Where a page begins that follows another."""
     if cursor is None:
         return 0, None
+    if not isinstance(cursor, str):
+        raise ConfigurationError(f"{cursor!r} is no cursor of a page")
     queue, state, inner = (unquote(part) for part in (*cursor.split("/"), "", "")[:3])
     if cursor.count("/") != 2 or state not in STATES:
         raise ConfigurationError(f"{cursor!r} is no cursor of a page")
@@ -196,6 +210,16 @@ def _resume(places: list[Place], cursor: str | None) -> tuple[int, str | None]:
         return places.index((queue, state)), inner or None
     # The queue was deleted meanwhile: on with the next one.
     return next((i for i, (name, _) in enumerate(places) if name > queue), len(places)), None
+
+
+def _known_id(task_id: str) -> str:
+    job_id(task_id)  # refuses what is none
+    return task_id
+
+
+def check_task(task: str | None) -> None:
+    if task is not None and not isinstance(task, str):
+        raise ConfigurationError(f"task={task!r}: it must be the name of a task")
 
 
 def _cursor(place: Place, inner: str | None) -> str:

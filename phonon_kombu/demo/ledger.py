@@ -16,7 +16,7 @@ from typing import Any
 from kombu import Connection
 from kombu.utils.url import maybe_sanitize_url
 
-from ..errors import PhononError
+from ..errors import ConfigurationError, ServerError
 from .sources import FileCount
 
 #: How long the account outlives a demo that was killed before it could clear up.
@@ -62,17 +62,21 @@ class Closing:
 class Ledger:
     """The account of one run of the demo, on the server that ``url`` names.
 
-    Raises :class:`~phonon_kombu.errors.PhononError` if that is no Redis, or none that answers.
+    Raises :class:`~phonon_kombu.errors.ConfigurationError` if that is no Redis,
+    :class:`~phonon_kombu.errors.ServerError` if it does not answer.
     """
 
     def __init__(self, url: str, run: str) -> None:
         # The stock transport serves as a reader of URLs here: sockets, TLS, Sentinel and all.
-        self._connection = Connection(stock_url(url))
+        reader = stock_url(url)
         try:
+            self._connection = Connection(reader)
             self._client: Any = self._connection.default_channel.client
+        except (ValueError, TypeError) as exc:  # TypeError: an option in the query
+            raise ConfigurationError(f"the broker {shown(url)} makes no sense: {exc}") from exc
         except Exception as exc:
             reason = str(exc) or type(exc).__name__
-            raise PhononError(f"cannot reach {maybe_sanitize_url(url)}: {reason}") from exc
+            raise ServerError(f"cannot reach {shown(url)}: {reason}") from exc
         self._runs = f"phonon-demo:{{{run}}}:runs"
         self._counts = f"phonon-demo:{{{run}}}:counts"
         self._workers = f"phonon-demo:{{{run}}}:workers"
@@ -161,12 +165,25 @@ class Ledger:
         self._connection.release()
 
 
+def shown(url: str) -> str:
+    """A URL without its password.
+
+    Raises :class:`~phonon_kombu.errors.ConfigurationError` if it is none.
+    """
+    try:
+        return str(maybe_sanitize_url(url))
+    except ValueError:  # its text may hold a part of the password
+        raise ConfigurationError(
+            "the broker's URL makes no sense: what should be the port is no number"
+        ) from None
+
+
 def stock_url(url: str) -> str:
     """The URL by which the stock Redis transport reaches the server of a phonon URL."""
     scheme, _, rest = url.partition("://")
     stock = STOCK_SCHEMES.get(scheme, scheme)
     if stock not in STOCK_SCHEMES.values():
-        raise PhononError(
+        raise ConfigurationError(
             f"the demo runs on a Redis server: name one as phonon://host:port/0, not {scheme}://"
         )
     return f"{stock}://{rest}".replace(";phonon+sentinel://", ";sentinel://")

@@ -74,11 +74,17 @@ class Report:
         return rows
 
     def _accident_rows(self, accident: Accident) -> list[Row]:
-        held = accident.in_hand
-        back = accident.back_seconds
+        if accident.in_hand is None:  # kombu's own transport does not tell
+            return [("killed", accident.worker), ("  with tasks in hand", "not known")]
+        if accident.back_seconds is not None:
+            back = f"{accident.back_seconds:.1f} s"
+        elif self.tasks_good:  # they had run, and nobody was left to wait for
+            back = "not waited for"
+        else:
+            back = "never"
         return [
-            ("killed with tasks in hand", "?" if held is None else f"{len(held):,}"),
-            ("  back in the queue after", "never" if back is None else f"{back:.1f} s"),
+            ("killed with tasks in hand", f"{len(accident.in_hand):,}"),
+            ("  back in the queue after", back),
             ("  redelivered, run again", f"{self.outcome.redelivered:,}"),
         ]
 
@@ -88,6 +94,11 @@ class Report:
             return (
                 "Every task ran. Only those that ran when their worker was killed, or had just "
                 "run, ran again."
+            )
+        if self.tasks_good and self.accident is not None and self.accident.in_hand is None:
+            return (
+                "Every task has run once so far. What the killed worker had not acknowledged comes "
+                "back after an hour, as kombu's own transport has it, and runs again."
             )
         if self.tasks_good:
             return "Every task ran exactly once."

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from kombu.utils.url import maybe_sanitize_url
-
 from ..errors import PhononError
 from ..store.embedded import EmbeddedServer
 from .app import TASK, make_app
 from .chord import Stage, run_chord
 from .display import Display, Progress
 from .kill import MIDDLE, Reaper
-from .ledger import Ledger
+from .ledger import Ledger, shown
 from .report import Options, Report
 from .sources import library_files
 from .workers import Worker, check_running, kill_all, stop_all
@@ -36,7 +34,8 @@ SENT_BETWEEN_LOOKS = 50
 def run(options: Options, display: Display) -> Report:
     """Start server and workers, send the tasks, count what came of them, stop everything.
 
-    Raises :class:`~phonon_kombu.errors.PhononError` if the server or a worker does not start.
+    Raises :class:`~phonon_kombu.errors.PhononError` if the server or a worker does not start,
+    its :class:`~phonon_kombu.errors.ConfigurationError` if the broker makes no sense.
     Leaves no process behind, whether it returns, raises or is interrupted.
     """
     files = library_files()[: options.limit]
@@ -182,7 +181,7 @@ def _discard_queue(app: Any) -> int:
 def _server(broker: str) -> Iterator[tuple[str, str]]:
     """The broker's URL and a name for people; an embedded one is started here and stopped."""
     if "+embedded://" not in broker:
-        yield broker, f"Server {maybe_sanitize_url(broker)}"
+        yield broker, f"Server {shown(broker)}"
         return
     scheme, _, directory = broker.partition("+embedded://")
     # Without a directory, a server of its own: the demo must not meet a project's tasks.

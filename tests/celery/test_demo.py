@@ -23,8 +23,9 @@ from phonon_kombu.demo import chord as demo_chord
 from phonon_kombu.demo import run as demo_run
 from phonon_kombu.demo.chord import ChordOutcome
 from phonon_kombu.demo.display import Plain, Quiet
-from phonon_kombu.demo.ledger import Closing, Ledger
-from phonon_kombu.demo.report import Options
+from phonon_kombu.demo.kill import Accident
+from phonon_kombu.demo.ledger import Closing, Ledger, Outcome
+from phonon_kombu.demo.report import Options, Report
 from phonon_kombu.demo.workers import Worker
 from phonon_kombu.store.embedded import EmbeddedServer
 from tests.servers import RedisServer, server_binaries, server_name, wait_for
@@ -120,6 +121,48 @@ def test_a_killed_workers_tasks_run_elsewhere(place: Place) -> None:
     assert chord["aggregate"]["lines"] == result["lines"]
     assert 0 < chord["body_seconds"] < 20  # about 4 on a quiet machine: when the lease has ended
     place.wait_until_empty(2)
+
+
+@pytest.mark.parametrize(
+    ("broker", "status", "error"),
+    [
+        ("phonon://:secret@127.0.0.1:1/0", 69, "ServerError"),
+        ("redis://:secret@127.0.0.1:1/0", 69, "ServerError"),
+        ("nonsense", 2, "ConfigurationError"),
+        ("amqp://:secret@localhost", 2, "ConfigurationError"),
+        ("phonon://:secret@localhost:port/0", 2, "ConfigurationError"),
+        ("phonon://:secret@localhost:6379/name", 2, "ConfigurationError"),
+        ("phonon://:secret@localhost:6379/0?bogus=1", 2, "ConfigurationError"),
+    ],
+)
+def test_a_broker_that_is_none(place: Place, broker: str, status: int, error: str) -> None:
+    outcome = place.run("--limit", "3", "--json", "--broker", broker)
+    found = json.loads(outcome.stdout)
+    assert (outcome.returncode, found["error"]) == (status, error)
+    assert found["text"] in outcome.stderr and "Traceback" not in outcome.stderr
+    assert "secret" not in outcome.stdout + outcome.stderr
+
+
+def test_what_is_said_of_a_worker_that_was_killed() -> None:
+    """Of what is not known nothing is claimed."""
+    ran = Outcome(10, 0, 1, 1, 1, lost=0, run_twice=0)
+
+    def report(accident: Accident, outcome: Outcome = ran) -> Report:
+        return Report(outcome, 0, 1.0, Options("x", 10, 2, 2), "x", accident)
+
+    stock = report(Accident("demo1", None))
+    assert stock.rows()[-2:] == [("killed", "demo1"), ("  with tasks in hand", "not known")]
+    assert stock.good and "so far" in stock.verdict() and "exactly" not in stock.verdict()
+    lost = report(Accident("demo1", None), Outcome(10, 0, 1, 1, 1, lost=3, run_twice=0))
+    assert lost.verdict() == "Not every task ran exactly once: 3 lost."
+
+    over = report(Accident("demo1", {"t"}))
+    assert ("  back in the queue after", "not waited for") in over.rows()
+    assert over.verdict() == "Every task ran exactly once."
+    never = report(Accident("demo1", {"t"}), Outcome(10, 0, 1, 1, 1, lost=1, run_twice=0))
+    assert ("  back in the queue after", "never") in never.rows()
+    back = report(Accident("demo1", {"t"}, back_seconds=3.25))
+    assert ("  back in the queue after", "3.2 s") in back.rows()
 
 
 def test_what_kombus_own_transport_loses_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,3 +201,61 @@ def test_the_last_job_of_a_queue_that_nobody_has_declared(operator: Operator) ->
 
     with pytest.raises(NotFound):
         operator.retract(queue="bare")
+
+
+def test_a_stalled_job_keeps_its_reason(app: Celery, operator: Operator) -> None:
+    first, second = publish(app, 2)
+    operator.stall(first, reason="no paper")
+    outcome = operator.stall(first, second, reason="no ink")
+    assert (outcome.done, outcome.jobs) == (1, [("shop", second)])
+    assert (outcome.already, outcome.already_jobs) == (1, [("shop", first)])
+    assert operator.get(first).reason == "no paper"
+    again = operator.stall(state="stalled")
+    assert (again.done, again.already, again.refused) == (0, 2, 0)
+
+
+def test_a_refusal_names_its_job(app: Celery, operator: Operator) -> None:
+    (task_id,) = publish(app, 1)
+    outcome = operator.retry(state="ready")
+    assert [one.text for one in outcome.refusals] == [
+        f"job {task_id!r} is not stalled: it is ready"
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda operator: operator.status(5),
+        lambda operator: operator.status("shop", ""),
+        lambda operator: operator.pause(5),
+        lambda operator: operator.resume(None),
+        lambda operator: operator.find("x", 5),
+        lambda operator: operator.get(5),
+        lambda operator: operator.find_many("abc"),
+        lambda operator: operator.find_many(5),
+        lambda operator: operator.find_many([5]),
+        lambda operator: operator.item("x"),
+        lambda operator: operator.page(queue=5),
+        lambda operator: operator.page(cursor=5),
+        lambda operator: operator.page(task=5),
+        lambda operator: list(operator.jobs(5)),
+        lambda operator: list(operator.jobs(state=5)),
+        lambda operator: operator.stall("x", reason=5),
+        lambda operator: operator.stall(5),
+        lambda operator: operator.retry("x", queue=5),
+        lambda operator: operator.retract(task=5),
+        lambda operator: operator.retract(queue=5),
+        lambda operator: operator.cancel(queue="shop", delay_seconds="soon"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(app: Celery, operator: Operator, wrong: Any) -> None:
+    publish(app, 1)
+    with pytest.raises(ConfigurationError):
+        wrong(operator)
+    assert counts(operator) == (1, 0, 0, 0)
+
+
+def test_an_unknown_argument_is_refused_by_public_names(operator: Operator) -> None:
+    for wrong in (operator.page, operator.status, operator.retract, operator.stall):
+        with pytest.raises(TypeError, match=rf"Operator\.{wrong.__name__}\(\) .*'bogus'"):
+            wrong(bogus=1)

@@ -158,6 +158,61 @@ def test_pause_and_resume(app: Celery, run: Run, operator: Operator) -> None:
     assert ok(run("resume", "shop")) == "Queue shop was not paused.\n"
 
 
+def told(result: Result) -> tuple[int, str, str]:
+    """Exit status, and the error that was printed as an object, of which people read the text."""
+    found = json.loads(result.stdout)
+    assert set(found) == {"error", "text"} and found["text"].splitlines()[0] in result.stderr
+    return result.exit_code, found["error"], found["text"]
+
+
+def test_refusals_as_json(app: Celery, run: Run) -> None:
+    (task_id,) = publish(app, 1)
+    for words in (["retry", "nope"], ["stall", "nope"], ["retract", "nope", "-y"]):
+        assert told(run(*words, "--json"))[:2] == (1, "NotFound")
+    assert told(run("retry", task_id, "--json"))[:2] == (1, "NotStalled")
+    for words in (["status", "shpo"], ["pause", "shpo"], ["jobs", "-Q", "shpo"]):
+        status, error, text = told(run(*words, "--json"))
+        assert (status, error) == (1, "NotFound") and "Did you mean 'shop'?" in text
+    assert told(run("jobs", "--cursor", "x", "--json"))[:2] == (2, "ConfigurationError")
+    declined = run("retract", task_id, "--json", stdin="n\n")
+    assert declined.exit_code == 1 and json.loads(declined.stdout)["error"] == "Declined"
+    away = Celery("away", broker="phonon://:secret@127.0.0.1:1/0", set_as_current=False)
+    status, error, text = told(run("status", "--json", app=away))
+    assert (status, error) == (69, "ConnectionError") and "secret" not in text
+    other = Celery("other", broker="amqp://me:secret@localhost//", set_as_current=False)
+    assert told(run("jobs", "--json", app=other))[:2] == (2, "ConfigurationError")
+    shown = run("show", task_id, "nope", "--json")
+    assert shown.exit_code == 1 and [job["id"] for job in json.loads(shown.stdout)] == [task_id]
+
+
+def test_what_is_said_of_stalled_jobs(app: Celery, run: Run, operator: Operator) -> None:
+    first, second = publish(app, 2)
+    ok(run("stall", first, "-r", "no paper"))
+    assert ok(run("stall", first, "-r", "new")) == (
+        f"Job {first} of queue shop was stalled already.\n"
+    )
+    assert operator.get(first).reason == "no paper"
+    assert ok(run("stall", first, second)) == (
+        f"Job {second} of queue shop is stalled.\nJob {first} of queue shop was stalled already.\n"
+    )
+    assert ok(run("stall", "-s", "stalled")) == "2 jobs were stalled already.\n"
+    ok(run("retry", second))
+    refused = run("retry", "-s", "ready")
+    assert refused.exit_code == 1
+    assert refused.stderr == f"Refused: job '{second}' is not stalled: it is ready\n"
+
+
+def test_a_job_that_failed_too_often(app: Celery, run: Run, operator: Operator) -> None:
+    """Its reason says how often; the count is not kept."""
+    (task_id,) = publish(app, 1)
+    operator.link.command(b"HSET", operator.keys("shop").config, b"max_deliveries", b"1")
+    with holding(app, 1):
+        operator.cancel(task_id)
+        assert operator.get(task_id).state == "stalled"
+    facts = dict(line.strip().split("  ", 1) for line in ok(run("show", task_id)).splitlines())
+    assert facts["reason"].startswith("max_deliveries: failed") and "failures" not in facts
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -246,3 +249,47 @@ def test_another_broker_is_refused(redis_server: RedisServer) -> None:
         Operator(Connection("memory://"))
     with pytest.raises(redis.ConnectionError):
         Operator("phonon://127.0.0.1:1/0")
+
+
+HOLDER = """
+import sys, time
+from phonon_kombu.thoonk import Thoonk
+with Thoonk(sys.argv[1]) as thoonk:
+    thoonk.job("shop").get(timeout=30)
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_last_worker_was_killed(
+    app: Celery, operator: Operator, redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    """Nobody is left to judge it: its last beat tells, against its own node_ttl if it says one."""
+    result = app.tasks["shop.add"].delay(1, 1)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, redis_server.url("phonon")], stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"held\n"
+            (node,) = operator.nodes()
+            assert node.pid == process.pid and node.beat_seconds is not None
+        finally:
+            process.kill()
+    keys = operator.node_keys
+    redis_client.zincrby(keys.beats, -61_000, node.id)  # a minute later
+
+    (dead,) = operator.nodes()
+    assert (dead.id, dead.pid, dead.beat_seconds) == (node.id, process.pid, None)
+    job = operator.get(result.id)
+    assert (job.state, job.pid, job.owner_lives) == ("claimed", process.pid, False)
+    (listed,) = operator.page().jobs
+    assert listed.owner_lives is False
+
+    about = json.loads(redis_client.hget(keys.about, node.id))
+    for said, lives in ((120, True), ("x", False), (-1, False), (30.5, False)):
+        redis_client.hset(keys.about, node.id, json.dumps(about | {"node_ttl": said}))
+        assert operator.get(result.id).owner_lives is lives
+    redis_client.hset(keys.about, node.id, json.dumps(about))
+    with Operator(redis_server.url("phonon"), {"node_ttl": 300}) as patient:
+        assert patient.get(result.id).owner_lives is True
+        assert patient.nodes()[0].beat_seconds > 60

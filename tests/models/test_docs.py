@@ -46,7 +46,7 @@ def test_the_tutorial(url: str, tmp_path: Path) -> None:
     counting = f"{parts[0]}\n{connect}\n{several}"
     running = [run(counting, tmp_path / f"counting{n}.py") for n in range(3)]
     found = "".join(process.communicate(timeout=90)[0] for process in running)
-    assert re.findall("user 7.*", found) == ["user 7: 600 clicks on 10 pages"]
+    assert re.findall("user 7.*", found) == ["user 7: 3000 clicks on 10 pages"]
 
 
 def test_the_how_to_is_python() -> None:
