@@ -294,7 +294,10 @@ class Heart:
         return f"{run_id}:{int(client)}".encode()
 
     def _about(self) -> bytes:
-        about = {"host": socket.gethostname(), "pid": os.getpid(), "since": round(time(), 3)}
+        about = {
+            "host": socket.gethostname(), "pid": os.getpid(), "since": round(time(), 3),
+            "node_ttl": self._settings.node_ttl,
+        }  # fmt: skip
         return json.dumps(about).encode()
 
     # Looking after the others --------------------------------------------------------------
@@ -312,7 +315,9 @@ class Heart:
             if node == self.node:
                 continue
             given = self._give_back(node, dead_ms)
-            logger.warning("Node %s is dead: gave back %d job(s) that it held", node, given)
+            # A process that held nothing and was killed is no news: `celery inspect` by a script.
+            level = logging.WARNING if given else logging.INFO
+            logger.log(level, "Node %s is dead: gave back %d job(s) that it held", node, given)
         self._upkeep.step(self._link)
         return LOOK_SECONDS
 
