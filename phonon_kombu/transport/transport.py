@@ -12,6 +12,7 @@ from redis import exceptions as redis_errors
 from ..errors import ConfigurationError
 from ..store.client import Healable
 from ..store.patience import at_most
+from . import options
 from .channel import CLOSING_SECONDS, Channel, SentinelChannel
 from .poller import Poller
 
@@ -57,6 +58,7 @@ class Transport(stock.Transport):
     connection_errors = stock.Transport.connection_errors + HEALED_BY_RECONNECT
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
+        options.check_kind(client.transport_options)
         super().__init__(client, **kwargs)
         # The option is ours (seconds of an idle wait), not a sleep between polls.
         self.polling_interval = None
