@@ -117,7 +117,7 @@ _CLIENT_NAME = re.compile("[!-~]*")
 CHOICES = {
     "priority_order": ("lowest_first", "highest_first"),
     "queue_order_strategy": ("round_robin", "sorted", "priority"),
-    "body_encoding": ("base64", None),
+    "body_encoding": ("base64", "utf-8", "UTF-8", None),
 }
 
 
