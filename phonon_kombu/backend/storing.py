@@ -19,6 +19,7 @@ from kombu.utils.objects import cached_property
 from ..errors import OutOfMemory, ScriptKilled
 from ..store.client import Link
 from ..store.scripts import Prepared, load
+from ..store.urls import check_backend
 from . import results, urls
 from .consumer import ResultConsumer
 
@@ -47,6 +48,7 @@ class Storing(RedisBackend):
         results.adopt(self.app)
 
     def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
+        check_backend(url)
         url = urls.translate(url)
         embedded = urls.embedded_parameters(url)
         if embedded is not None:
@@ -55,7 +57,8 @@ class Storing(RedisBackend):
                 if name not in embedded:
                     params.pop(name, None)
             return params
-        params = super()._params_from_url(url, defaults)
+        with urls.blamed():
+            params = super()._params_from_url(url, defaults)
         if url.startswith("rediss://"):
             # Verified unless the user says otherwise, as the transport's TLS.
             params.setdefault("ssl_cert_reqs", "required")

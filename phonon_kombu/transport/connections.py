@@ -124,12 +124,15 @@ class Connections(stock.Channel):
 
     def _prepare_virtual_host(self, vhost: Any) -> int:
         try:
-            return int(super()._prepare_virtual_host(vhost))
+            number = int(super()._prepare_virtual_host(vhost))
         except ValueError:
+            number = -1
+        if not 0 <= number < 2**31:
             raise errors.ConfigurationError(
                 f"the URL names database {vhost!r}; Redis's databases are numbers, as in "
                 "phonon://localhost:6379/0"
-            ) from None
+            )
+        return number
 
     def _embedded(self, hostname: str) -> dict[str, Any]:
         from ..store.embedded import acquire

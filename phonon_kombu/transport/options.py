@@ -9,8 +9,11 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from kombu.transport import redis as stock
+
 from ..errors import ConfigurationError, shortened
 from ..phonon import heart
+from ..store.urls import check_broker
 from . import confirms
 
 logger = logging.getLogger("phonon_kombu.transport")
@@ -149,6 +152,15 @@ def check(given: Any, known: Iterable[str]) -> None:
             "presence_grace", given["presence_grace"], f"be at most node_ttl ({node_ttl:g})"
         )
     confirms.check_options(given)
+
+
+def check_url(url: Any) -> None:
+    """See that a broker's URL makes sense; of what is no URL of ours nothing is said.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+    """
+    if isinstance(url, str) and url.startswith("phonon"):
+        check_broker(url, (*stock.SentinelChannel.from_transport_options, *OURS))
 
 
 def check_kind(given: Any) -> None:
