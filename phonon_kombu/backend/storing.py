@@ -18,6 +18,7 @@ from kombu.utils.objects import cached_property
 
 from ..errors import OutOfMemory, ScriptKilled
 from ..store.client import Link
+from ..store.patience import prompt
 from ..store.scripts import Prepared, load
 from ..store.urls import check_backend
 from . import results, urls
@@ -83,6 +84,11 @@ class Storing(RedisBackend):
             params["socket_timeout"] = None
         pool = self._create_client(**params).connection_pool
         return Link(partial(self._acquire, pool), pool.release)
+
+    def _get_pool(self, **params: Any) -> Any:
+        if "connection_class" in params:
+            params["connection_class"] = prompt(params["connection_class"])
+        return super()._get_pool(**params)
 
     def _over_tls(self, params: dict[str, Any]) -> bool:
         kind = params.get("connection_class")

@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 
 from ..errors import ConfigurationError
+from .patience import prompt
 
 #: Scheme of a URL -> the scheme that redis-py knows it by.
 SCHEMES = {
@@ -106,7 +107,8 @@ def copy_of(pool: Any, **changes: Any) -> Any:
     """Another pool that connects as `pool` does, with connections of its own."""
     asynchronous = isinstance(pool, redis.asyncio.ConnectionPool)
     kind: Any = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
-    return kind(connection_class=pool.connection_class, **{**_arguments(pool), **changes, **_PLAIN})
+    connections = prompt(pool.connection_class)
+    return kind(connection_class=connections, **{**_arguments(pool), **changes, **_PLAIN})
 
 
 #: What redis.asyncio connects with -> what redis.Redis connects with in its place.
@@ -124,14 +126,14 @@ def blocking_copy(pool: Any) -> Any:
     """
     if isinstance(pool, redis.ConnectionPool):
         return copy_of(pool)
-    kind = _BLOCKING.get(pool.connection_class)
+    kind = next((k for a, k in _BLOCKING.items() if pool.connection_class in (a, prompt(a))), None)
     if kind is None:
         raise ConfigurationError(
             f"jobs cannot be claimed through a {pool.connection_class.__name__} of redis.asyncio: "
             "the thread that shows that we are alive cannot connect so. Name a host or a URL"
         )
     return redis.ConnectionPool(
-        connection_class=kind, **{**_arguments(pool), "retry": None, **_PLAIN}
+        connection_class=prompt(kind), **{**_arguments(pool), "retry": None, **_PLAIN}
     )
 
 
@@ -182,11 +184,13 @@ def pool_of_url(url: str, library: Any = redis) -> Any:
         )
     query = urlencode([_option(*option) for option in parse_qsl(parts.query)])
     try:
-        return library.ConnectionPool.from_url(
+        pool = library.ConnectionPool.from_url(
             f"{scheme}://{parts.netloc}{parts.path}?{query}", **_PLAIN
         )
     except ValueError as error:
         raise ConfigurationError(f"a URL that makes no sense: {error}") from None
+    pool.connection_class = prompt(pool.connection_class)
+    return pool
 
 
 def pool_of_options(library: Any = redis, **options: Any) -> Any:
