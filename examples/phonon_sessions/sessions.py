@@ -3,7 +3,7 @@
     python sessions.py        # as many of them at once as you like
 
 Each process merges what comes from the message bus; the last one to be done with a user writes the
-session, with what all processes have counted. PHONON_HOSTS names Redis servers, with commas between
+session, with what all processes have counted. PHONON_HOSTS names Redis servers, with spaces between
 them; without it an embedded one starts by itself.
 """
 
@@ -44,9 +44,7 @@ def handle_message(msg):
 
 
 if __name__ == "__main__":
-    phonon.connections.connect(
-        hosts=os.environ.get("PHONON_HOSTS", "phonon+embedded://").split(",")
-    )
+    phonon.connections.connect(hosts=os.environ.get("PHONON_HOSTS", "phonon+embedded://").split())
     nsq.Reader(
         topic=CONVERSION_EVENTS_TOPIC,
         channel=QR_CLICKS_AND_IMPRESSIONS_AGGREGATOR,

@@ -21,8 +21,9 @@ from typing import Any
 
 from celery.canvas import Signature, _chain, chord, group, maybe_signature
 
-from ..errors import ConfigurationError
-from ..phonon.fields import ID, Layout
+from ..errors import ConfigurationError, FieldError
+from ..phonon.fields import Fields, Layout
+from ..phonon.model import Model, partials_of
 
 #: Header of a body's message that says how the parts of its chord are folded.
 HEADER = "phonon_fields"
@@ -47,10 +48,8 @@ class Aggregation:
         parts = self._parts()
         first = next(parts, None)
         if first is None:
-            nothing = {name: field.zero() for name, field in self.layout.fields.items()}
-            return body.clone().apply_async(
-                (plain(self.layout.results(nothing)),), **chosen(options)
-            )
+            nothing = {name: field.default_value for name, field in self.layout.aggregated.items()}
+            return body.clone().apply_async((plain(nothing),), **chosen(options))
         whole = chord(itertools.chain([first], parts), self._body(body, options))
         return whole.apply_async(**options)
 
@@ -91,6 +90,10 @@ def aggregate(header: Iterable[Any], fields: Any, *, keep_results: bool = False)
     come as sorted lists, tuples as lists. A value that its field refuses fails its part with a
     :exc:`~phonon_kombu.errors.FieldError`.
 
+    Of a model a part may return a record, too. Its id names it and is not aggregated: a part gives
+    any id or none, and the aggregate has none. What the model does for itself, such as
+    ``on_complete``, is not called.
+
     Arguments:
         header: signatures, also from a generator: tasks, and chains and chords that end in one.
         fields: name -> field (:mod:`phonon_kombu.phonon.fields`), a ``Layout``, or a model class.
@@ -103,20 +106,38 @@ def aggregate(header: Iterable[Any], fields: Any, *, keep_results: bool = False)
 
 def layout_of(fields: Any) -> Layout:
     """The layout that a user means. Raises :exc:`~phonon_kombu.errors.ConfigurationError`."""
-    if isinstance(fields, type):
-        fields = getattr(fields, "layout", None) or getattr(fields, "_layout", None) or fields
-        if callable(fields) and not isinstance(fields, type | Layout):
-            fields = fields()
-    if isinstance(fields, Layout):
-        named: Mapping[str, Any] = fields.fields
+    if isinstance(fields, type) and issubclass(fields, Model):
+        layout = fields.layout
+    elif isinstance(fields, Layout):
+        layout = fields
     elif isinstance(fields, Mapping):
-        named = fields
+        layout = Layout(fields)
     else:
         raise ConfigurationError(f"{fields!r}: give fields by name, a Layout or a model class")
-    named = {name: field for name, field in named.items() if not isinstance(field, ID)}
-    if not named:
+    if not layout.aggregated:
         raise ConfigurationError("an aggregate needs a field")
-    return Layout(named)
+    for name, field in layout.fields.items():
+        if type(field) is not Fields.get(type(field).__name__):
+            raise ConfigurationError(
+                f"the field {name!r} is a {type(field).__name__}, which workers cannot make of a "
+                "message: use the fields of phonon_kombu.phonon.fields"
+            )
+    return layout
+
+
+def delta_of(layout: Layout, result: Any) -> list[bytes]:
+    """What folds a part's result: a mapping by field, the one field's value, or a record.
+
+    Raises :exc:`~phonon_kombu.errors.FieldError`.
+    """
+    if not isinstance(result, Model):
+        return layout.encode(layout.lift_result(result))
+    if result.layout.spec() != layout.spec():
+        raise FieldError(
+            f"the part returned a record of {type(result).__name__}, whose fields are not those "
+            "of the aggregate"
+        )
+    return layout.encode(partials_of(result))
 
 
 def layout_in(body: Any) -> Layout | None:

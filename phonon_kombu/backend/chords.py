@@ -23,7 +23,7 @@ from kombu.serialization import dumps
 from ..errors import ConfigurationError, FieldError
 from ..store.scripts import load
 from . import takeover
-from .aggregate import layout_in
+from .aggregate import delta_of, layout_in
 from .closer import Closing
 from .closing import LEASE_MS, resuming
 from .storing import encoded
@@ -103,7 +103,7 @@ class Chords(Closing):
         try:
             layout = layout_in(request.chord)
             if layout is not None:
-                delta = layout.encode(layout.lift_result(result))
+                delta = delta_of(layout, result)
         except (FieldError, ConfigurationError) as error:
             self.mark_as_failure(task_id, error, request=request, store_result=store_result)
             return

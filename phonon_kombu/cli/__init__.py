@@ -59,7 +59,7 @@ def phonon() -> None:
     "--kill/--no-kill",
     default=True,
     show_default=True,
-    help="Kill one of the workers in the middle.",
+    help="Kill one of the workers in the middle, and the one that closes the chord.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON.")
 def demo(
@@ -69,11 +69,14 @@ def demo(
 
     Starts a private Redis and real Celery workers, sends one task per source file of this
     Python's standard library, kills one of the workers in the middle (SIGKILL, as a crash or the
-    kernel's memory killer would), and shows what came of the tasks. Exit status 1 if one was lost,
-    or ran twice though nobody who held it was killed.
+    kernel's memory killer would), and shows what came of the tasks. In the end it sends them as
+    one aggregating chord, and kills the worker that has brought the last part and is about to
+    publish the body. Exit status 1 if a task was lost, or ran twice though nobody who held it was
+    killed, or if the chord's body did not run, ran twice or got another aggregate than there is.
     """
     from ..demo.display import make_display
-    from ..demo.run import Options, run
+    from ..demo.report import Options
+    from ..demo.run import run
     from ..errors import PhononError
 
     display = make_display(quiet=as_json)
@@ -87,8 +90,11 @@ def demo(
     if as_json:
         click.echo(report.json())
     else:
-        display.table(report.rows(), report.good)
+        display.table(report.rows(), report.tasks_good)
         display.say(report.verdict())
+        if report.chord is not None:
+            display.table(report.chord.rows(), report.chord.good)
+            display.say(report.chord.verdict())
     sys.exit(0 if report.good else 1)
 
 

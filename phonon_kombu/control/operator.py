@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import ConfigurationError, JobError, NotClaimed, NotStalled, PhononError
+from ..store.closing import Closing
 from ..store.scripts import load
 from ..thoonk.base import job_id, milliseconds
 from .records import JobInfo, Outcome, Refusal
@@ -31,7 +31,7 @@ class Action(NamedTuple):
     words: str
 
 
-class Operator(Sight):
+class Operator(Sight, Closing):
     """Looks at the jobs of a broker and acts on them. A context manager.
 
     ::
@@ -62,17 +62,6 @@ class Operator(Sight):
     def close(self) -> None:
         """Close the connections."""
         self._close()
-
-    def __enter__(self) -> Operator:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def stall(self, *ids: str, reason: str = "stalled by an operator", **where: Any) -> Outcome:
         """Take jobs out of the running until :meth:`retry`.
@@ -131,12 +120,15 @@ class Operator(Sight):
         Raises :exc:`~phonon_kombu.errors.NotClaimed`, :exc:`~phonon_kombu.errors.NotFound`.
         """
         script, delay = load("job/cancel"), milliseconds("delay_seconds", delay_seconds)
+
+        def call(job: JobInfo) -> Any:
+            keys = self.keys(job.queue)
+            args = (b"", b"cancel", delay, b"", keys.cancel_channel, job_id(job.id))
+            return script.prepare(keys), args
+
         return self._act(
             Action(
-                lambda job: (
-                    script.prepare(self.keys(job.queue)),
-                    (b"", b"cancel", delay, b"", job_id(job.id)),
-                ),
+                call,
                 ("claimed",),
                 ("claimed",),
                 NotClaimed,

@@ -21,8 +21,8 @@ class Display(Protocol):
     def say(self, text: str) -> None:
         """Print a line."""
 
-    def progress(self, total: int) -> contextlib.AbstractContextManager[Progress]:
-        """Show a bar for ``total`` tasks until the context ends."""
+    def progress(self, total: int, what: str) -> contextlib.AbstractContextManager[Progress]:
+        """Show a bar for ``total`` files (or ``what`` they are) until the context ends."""
 
     def table(self, rows: list[Row], good: bool) -> None:
         """Show the result."""
@@ -42,7 +42,7 @@ class Quiet:
         """Nothing."""
 
     @contextlib.contextmanager
-    def progress(self, total: int) -> Iterator[Progress]:
+    def progress(self, total: int, what: str) -> Iterator[Progress]:
         """Nothing."""
         yield self
 
@@ -58,30 +58,38 @@ class Plain:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.total = 0
+        self.total, self.what = 0, ""
         self.started = 0.0
         self.drawn_at = 0.0
+        self.drawn_done = -1
         self.drawn = ""
 
     def say(self, text: str) -> None:
         """Print a line."""
+        self._leave_the_bar()
         print(text, file=self.stream, flush=True)
 
+    def _leave_the_bar(self) -> None:
+        if self.drawn and self.stream.isatty():
+            self.stream.write("\n")
+            self.stream.flush()
+        self.drawn = ""
+
     @contextlib.contextmanager
-    def progress(self, total: int) -> Iterator[Progress]:
-        """Show a bar for ``total`` tasks until the context ends."""
-        self.total, self.started, self.drawn_at, self.drawn = total, time.monotonic(), 0.0, ""
+    def progress(self, total: int, what: str) -> Iterator[Progress]:
+        """Show a bar for ``total`` files (or ``what`` they are) until the context ends."""
+        self.total, self.what = total, what
+        self.started, self.drawn_at = time.monotonic(), 0.0
+        self.drawn_done, self.drawn = -1, ""
         try:
             yield self
         finally:
-            if self.stream.isatty() and self.drawn:
-                self.stream.write("\n")
-                self.stream.flush()
+            self._leave_the_bar()
 
     def update(self, sent: int, done: int) -> None:
         """So many tasks have been sent, so many have run."""
         now = time.monotonic()
-        line = f"{done:>6,} of {self.total:,} files, {now - self.started:5.1f} s"
+        line = f"{done:>6,} of {self.total:,} {self.what}, {now - self.started:5.1f} s"
         if self.stream.isatty():
             filled = BAR_WIDTH * done // self.total
             line = f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {line}"
@@ -89,8 +97,8 @@ class Plain:
                 self.stream.write("\r" + line)
                 self.stream.flush()
                 self.drawn = line
-        elif now - self.drawn_at >= LINE_SECONDS or done == self.total:
-            self.drawn_at = now
+        elif now - self.drawn_at >= LINE_SECONDS or self.drawn_done < done == self.total:
+            self.drawn_at, self.drawn_done = now, done
             self.say(line)
 
     def table(self, rows: list[Row], good: bool) -> None:
@@ -116,15 +124,15 @@ class Rich:
         self.console.print(text, markup=False)
 
     @contextlib.contextmanager
-    def progress(self, total: int) -> Iterator[Progress]:
-        """Show a bar for ``total`` tasks until the context ends."""
+    def progress(self, total: int, what: str) -> Iterator[Progress]:
+        """Show a bar for ``total`` files (or ``what`` they are) until the context ends."""
         from rich import progress as bars
 
         columns = [
             bars.TextColumn("{task.description}"),
             bars.BarColumn(bar_width=None),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("files"),
+            bars.TextColumn(what),
             bars.TimeElapsedColumn(),
         ]
         with bars.Progress(*columns, console=self.console, expand=True) as shown:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,9 +18,11 @@ from kombu.utils.url import maybe_sanitize_url
 from ..errors import PhononError
 from ..store.embedded import EmbeddedServer
 from .app import TASK, make_app
-from .display import Display, Progress, Row
-from .kill import MIDDLE, Accident, Reaper
-from .ledger import Ledger, Outcome
+from .chord import Stage, run_chord
+from .display import Display, Progress
+from .kill import MIDDLE, Reaper
+from .ledger import Ledger
+from .report import Options, Report
 from .sources import library_files
 from .workers import Worker, check_running, kill_all, stop_all
 
@@ -30,111 +31,6 @@ READY_SECONDS = 60.0
 PATIENCE_SECONDS = 30.0
 POLL_SECONDS = 0.05
 SENT_BETWEEN_LOOKS = 50
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for. ``limit`` is the number of files; None means all there are."""
-
-    broker: str
-    limit: int | None
-    workers: int
-    concurrency: int
-    #: Whether one of several workers is killed in the middle.
-    kill: bool = True
-
-
-@dataclass(frozen=True)
-class Report:
-    """The result of one run."""
-
-    outcome: Outcome
-    still_queued: int
-    seconds: float
-    options: Options
-    server: str
-    accident: Accident | None = None
-
-    @property
-    def good(self) -> bool:
-        """Whether every task ran, and ran once but for those that the killed worker held."""
-        return not (self.outcome.lost or self.outcome.run_twice or self.still_queued)
-
-    @property
-    def tasks_per_second(self) -> float:
-        """Tasks that ran, by the seconds from the first send to the last end."""
-        return (self.outcome.files - self.outcome.lost) / self.seconds
-
-    def rows(self) -> list[Row]:
-        """The result as a table for people."""
-        outcome = self.outcome
-        rows = [
-            ("files", f"{outcome.files:,}"),
-            ("  not parsable", f"{outcome.unparsable:,}"),
-            ("lines", f"{outcome.lines:,}"),
-            ("functions", f"{outcome.functions:,}"),
-            ("classes", f"{outcome.classes:,}"),
-            ("seconds", f"{self.seconds:.2f}"),
-            ("tasks/s", f"{self.tasks_per_second:,.0f}"),
-            ("lost", f"{outcome.lost:,}"),
-            ("run twice", f"{outcome.run_twice:,}"),
-        ]
-        if self.accident is not None:
-            rows += self._accident_rows(self.accident)
-        if self.still_queued:  # nothing that a person should have to think about otherwise
-            rows.append(("still queued", f"{self.still_queued:,}"))
-        return rows
-
-    def _accident_rows(self, accident: Accident) -> list[Row]:
-        held = accident.in_hand
-        back = accident.back_seconds
-        return [
-            ("killed with tasks in hand", "?" if held is None else f"{len(held):,}"),
-            ("  back in the queue after", "never" if back is None else f"{back:.1f} s"),
-            ("  redelivered, run again", f"{self.outcome.redelivered:,}"),
-        ]
-
-    def verdict(self) -> str:
-        """The result in a sentence."""
-        if self.good and self.outcome.redelivered:
-            return (
-                "Every task ran. Only those that ran when their worker was killed, or had just "
-                "run, ran again."
-            )
-        if self.good:
-            return "Every task ran exactly once."
-        faults = [
-            f"{number:,} {name}"
-            for number, name in [
-                (self.outcome.lost, "lost"),
-                (self.outcome.run_twice, "run twice"),
-                (self.still_queued, "still queued"),
-            ]
-            if number
-        ]
-        return f"Not every task ran exactly once: {', '.join(faults)}."
-
-    def json(self) -> str:
-        """The result as one JSON object."""
-        fields: dict[str, Any] = asdict(self.outcome)
-        fields |= {
-            "still_queued": self.still_queued,
-            "seconds": round(self.seconds, 3),
-            "tasks_per_second": round(self.tasks_per_second, 1),
-            "workers": self.options.workers,
-            "concurrency": self.options.concurrency,
-            "server": self.server,
-            "python": platform.python_version(),
-            "killed": None,
-        }
-        if self.accident is not None:
-            held, back = self.accident.in_hand, self.accident.back_seconds
-            fields["killed"] = {
-                "worker": self.accident.worker,
-                "in_hand": None if held is None else len(held),
-                "back_seconds": None if back is None else round(back, 3),
-            }
-        return json.dumps(fields)
 
 
 def run(options: Options, display: Display) -> Report:
@@ -159,25 +55,38 @@ def run(options: Options, display: Display) -> Report:
         )
         workers: list[Worker] = []
         try:
-            for number in range(1, options.workers + 1):
-                name = f"demo{number}@{run_id}"
+
+            def start_worker() -> Worker:
+                name = f"demo{len(workers) + 1}@{run_id}"
                 workers.append(Worker(name, broker, run_id, options.concurrency, logs))
-            _wait_until_ready(workers, ledger)
+                return workers[-1]
+
+            alive = [start_worker() for _ in range(options.workers)]
+            _wait_until_ready(alive, ledger)
             display.say(
                 f"One task for each of {_plural(len(files), 'source file')} "
                 f"of Python {platform.python_version()}."
             )
             started = time.monotonic()
-            alive = list(workers)
             reaper = None
             if options.kill and options.workers > 1:
                 ours = broker if broker.startswith("phonon") else None
                 reaper = Reaper(ours, app.conf.task_default_queue, alive)
                 stack.callback(reaper.close)
-            with display.progress(len(files)) as progress:
+            with display.progress(len(files), "files") as progress:
                 watch = Watch(alive, ledger, progress, display, reaper)
                 sent = _send_and_watch(app, files, watch)
             seconds = time.monotonic() - started
+            chord = None
+            if app.conf.result_backend:
+                while len(alive) < options.workers:
+                    alive.append(start_worker())
+                _wait_until_ready(alive, ledger)
+                display.say("Now one chord of them all. Redis folds what its parts return.")
+                kill = options.kill and options.workers > 1
+                chord = run_chord(
+                    Stage(app, broker, ledger, alive, display, kill, PATIENCE_SECONDS), files
+                )
             stop_all(workers)
         except BaseException:
             if "+embedded://" in options.broker:
@@ -190,7 +99,8 @@ def run(options: Options, display: Display) -> Report:
         accident = reaper.accident if reaper is not None else None
         in_hand = (accident.in_hand if accident is not None else None) or set()
         outcome = ledger.outcome(sent, in_hand)
-        return Report(outcome, _discard_queue(app), seconds, options, server, accident)
+        left = _discard_queue(app)
+        return Report(outcome, left, seconds, options, server, accident, chord)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from ..errors import PhononError
-from .app import BROKER_VARIABLE, LIFELINE_VARIABLE, RUN_VARIABLE
+from .app import BROKER_VARIABLE, LIFELINE_VARIABLE, NAME_VARIABLE, RUN_VARIABLE
 
 STOP_SECONDS = 8.0
 LOG_TAIL_LINES = 15
@@ -32,6 +32,7 @@ class Worker:
         environment |= {
             BROKER_VARIABLE: broker,
             RUN_VARIABLE: run,
+            NAME_VARIABLE: name,
             LIFELINE_VARIABLE: str(read_fd),
             # A pool leaves its temporary directory behind when it is killed.
             "TMPDIR": str(logs),

@@ -21,6 +21,7 @@ from ..errors import AlreadyLocked, ConfigurationError, LockError, LockLost
 from ..store.client import CONNECTION_ERRORS, fork_epoch
 from ..store.keys import lock_key
 from ..store.scripts import load
+from .arguments import checked_name
 from .connections import Connections, current
 
 #: How long a holder may keep a lock without extending it, seconds, unless told otherwise.
@@ -65,6 +66,12 @@ class Lock:
             name; it is free when it was released as often.
         connections: where it lives; by default what :func:`.connections.connect` connected.
 
+    Redis keys:
+        <prefix>lock:{<name>}: STRING, the token of its holder; ends with its time.
+
+    Raises :exc:`~phonon_kombu.errors.AlreadyLocked` of ``with``, if it was not free for
+    `timeout_seconds`, and :exc:`~phonon_kombu.errors.LockLost` at its end if its time was over.
+
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` for times that make no sense; every
     method raises redis-py's ``ConnectionError`` and ``TimeoutError`` when the server is away.
     """
@@ -78,7 +85,7 @@ class Lock:
         reentrant: bool = False,
         connections: Connections | None = None,
     ) -> None:
-        self.name = name
+        self.name = checked_name(name)
         self.ttl_seconds = checked("ttl_seconds", ttl_seconds)
         self.timeout_seconds = timeout_seconds
         self.reentrant = reentrant

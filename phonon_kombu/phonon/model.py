@@ -19,6 +19,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import ConfigurationError, FieldError
@@ -40,11 +41,23 @@ class Model:
     extreme. What a field reads is what it amounts to: of the values given to this object, and in
     :meth:`on_complete` of those of all processes.
 
+    Every model has a field ``id``: text or a whole number, which names the record.
+
     Attributes of the class, which a subclass may set:
         NAME: the model's name in Redis (default: the class's). All processes must have the same
             fields under it.
-        TTL: seconds without a registration after which a process lets go of a record.
-        FLUSH_SECONDS: how long values may stay in this process's memory only.
+        TTL: seconds without a registration after which a process lets go of a record; 30.
+        FLUSH_SECONDS: how long values may stay in this process's memory only; 0.2.
+
+    Redis keys:
+        <prefix>model.row:{<record>}: HASH, the numbers of the aggregate; ``~id`` the id,
+            ``~closer`` who completes it. Lists, sets, windows, rankings and distinct counts have
+            a key each beside it.
+        <prefix>model.holders:{<record>}: SET, who holds it.
+        <prefix>model.senders:{<record>}: HASH, number of each holder's last fold; ends by itself
+            after ten minutes.
+        <prefix>model.seen:{<record>}: SET, messages that were folded and are not known to be
+            acknowledged; ends by itself after ten minutes.
 
     Raises :exc:`~phonon_kombu.errors.FieldError` for a value that a field refuses, for a name
     that is no field, and where the id is missing.
@@ -62,6 +75,7 @@ class Model:
         fields: dict[str, Field[Any]] = {}
         for parent in reversed(cls.__mro__):
             fields |= {n: f for n, f in vars(parent).items() if isinstance(f, Field)}
+        check_attributes(cls, vars(cls))
         if not isinstance(fields.get("id"), ID):
             raise ConfigurationError(f"{cls.__name__}.id must be an ID()")
         cls.layout = Layout(fields)
@@ -95,7 +109,10 @@ class Model:
         return {name: self._value(field) for name, field in self.layout.fields.items()}
 
     def merge(self, other: Model) -> None:
-        """Take in the values of `other`, which has the same id."""
+        """Take in the values of `other`, which has the same id.
+
+        Raises :exc:`~phonon_kombu.errors.FieldError` if the values together are refused.
+        """
         self._partials = self.layout.merge(self._partials, other._partials)
         self._results = {}
 
@@ -105,7 +122,10 @@ class Model:
 
     @classmethod
     def read(cls: type[M], id: Any, connections: Connections | None = None) -> M:
-        """The aggregate so far of what all processes have folded into the record."""
+        """The aggregate so far of what all processes have folded into the record.
+
+        Raises redis-py's connection errors.
+        """
         record = cls(id=id)
         made = current() if connections is None else connections
         name = record.registry_key()
@@ -163,6 +183,27 @@ class Model:
         logger.error("%s was not folded: %s", self.registry_key(), error)
 
 
+def check_attributes(cls: type[Model], attributes: Mapping[str, Any]) -> None:
+    """See what a new model declares that cannot be meant.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+    """
+    for name, value in attributes.items():
+        if isinstance(value, type) and issubclass(value, Field):
+            raise ConfigurationError(
+                f"{cls.__name__}.{name} = {value.__name__}: a field is made by calling it, "
+                f"{value.__name__}()"
+            )
+        if isinstance(value, Field) and name != "id" and hasattr(Model, name):
+            raise ConfigurationError(f"{cls.__name__}.{name}: a model has something of this name")
+        if name in ("TTL", "FLUSH_SECONDS") and not (
+            isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        ):
+            raise ConfigurationError(
+                f"{cls.__name__}.{name} = {value!r}: it must be a number of seconds"
+            )
+
+
 class _Nothing:
     """Stands for an argument that died with its process: false, and all its methods do nothing."""
 
@@ -189,6 +230,12 @@ def nothings(record: Model) -> tuple[Any, ...]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(record.on_complete).parameters.values()
     return tuple(NOTHING for p in parameters if p.kind in kinds and p.default is p.empty)
+
+
+def partials_of(record: Model) -> dict[str, Any]:
+    """What was given to the record and is to be folded, by field. (A method's name would be lost
+    to the names of fields.)"""
+    return record._partials
 
 
 def written_id(record: Model) -> bytes:

@@ -26,6 +26,7 @@ from ..errors import ConfigurationError, NotHeld, PhononError
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import NodeKeys, ReferenceKeys
 from ..store.scripts import load
+from .arguments import checked_name
 from .connections import Connections, current
 from .node import node_id
 
@@ -55,6 +56,14 @@ class Reference:
         lease_seconds: how long `on_last` may take.
         connections: where it lives; by default what :func:`.connections.connect` connected.
 
+    A context manager: it holds, and at the end finishes, or cancels if the block has raised.
+
+    Redis keys:
+        <prefix>reference.holders:{<name>}: HASH, holder -> the node on which it holds.
+        <prefix>reference.stalled:{<name>}: HASH, holder -> why it is stalled.
+        <prefix>reference.about:{<name>}: HASH, ``modified``, and of the last one out ``closer`` and
+            ``until``, ms.
+
     Raises :exc:`~phonon_kombu.errors.ConfigurationError`; every method raises redis-py's
     ``ConnectionError`` and ``TimeoutError`` when the server is away.
     """
@@ -70,9 +79,9 @@ class Reference:
     ) -> None:
         if not lease_seconds > 0:
             raise ConfigurationError(f"lease_seconds={lease_seconds!r}: it must be positive")
-        self.name = name
+        self.name = checked_name(name)
         self.on_last = on_last
-        self.holder = holder or secrets.token_hex(8)
+        self.holder = secrets.token_hex(8) if holder in (None, "") else checked_name(holder)
         self._lease = b"%d" % (lease_seconds * 1000)
         self._token = secrets.token_hex(16).encode()
         self._connections = current() if connections is None else connections

@@ -43,6 +43,15 @@ class Registry(Sender):
         max_entries: above so many records in memory, the one that was registered longest ago is
             let go of.
         connections: by default what :func:`.connections.connect` connected.
+
+    At the end of a program it is closed. A forked child begins with an empty one. Processes that
+    end by ``os._exit``, as children of ``multiprocessing`` and of Celery's prefork pool do, must
+    call :meth:`close` themselves, or what is in memory only is lost with them.
+
+    Redis keys:
+        <prefix>model.held.<node>:{models}: SET, what a process holds: ``<owner> <record>``.
+        <prefix>model.orphans:{models}: ZSET, records whose holders have all died, by the time that
+            was noticed, ms.
     """
 
     def __init__(self, max_entries: int = 10_000, connections: Connections | None = None) -> None:
@@ -65,8 +74,8 @@ class Registry(Sender):
         In an event loop they are called in it, else in a thread of the registry. The first
         registration of a record asks Redis once; see :meth:`register_async`.
 
-        Raises redis-py's connection errors at that occasion, and
-        :exc:`~phonon_kombu.errors.RegistryFull`,
+        Raises redis-py's connection errors at that occasion,
+        :exc:`~phonon_kombu.errors.RegistryFull` if twice as many records as `max_entries` wait, and
         :exc:`~phonon_kombu.errors.FieldError` if the values together are refused: then they are
         not registered, and the message is not to be acknowledged.
         """
@@ -183,6 +192,8 @@ def _at_exit() -> None:
 
 def registration_of(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Registration:
     """What is to be remembered of a registration."""
+    if not isinstance(model, Model):
+        raise ConfigurationError(f"{model!r} is no record: register what a model makes")
     registration = Registration(args, kwargs, running_loop())
     if registration:
         message = model.message_id(*args, **kwargs)
@@ -212,20 +223,20 @@ def configure(max_entries: int = 10_000, connections: Connections | None = None)
 
 
 def register(model: Model, *args: Any, **kwargs: Any) -> None:
-    """:meth:`Registry.register` of the registry of this process."""
+    """As :meth:`Registry.register`, of the registry of this process."""
     registry.register(model, *args, **kwargs)
 
 
 async def register_async(model: Model, *args: Any, **kwargs: Any) -> None:
-    """:meth:`Registry.register_async` of the registry of this process."""
+    """As :meth:`Registry.register_async`, of the registry of this process."""
     await registry.register_async(model, *args, **kwargs)
 
 
 def flush(timeout_seconds: float = 30.0) -> None:
-    """:meth:`Registry.flush` of the registry of this process."""
+    """As :meth:`Registry.flush`, of the registry of this process."""
     registry.flush(timeout_seconds)
 
 
 def close(timeout_seconds: float = 30.0) -> None:
-    """:meth:`Registry.close` of the registry of this process."""
+    """As :meth:`Registry.close`, of the registry of this process."""
     registry.close(timeout_seconds)

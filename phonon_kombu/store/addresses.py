@@ -12,7 +12,8 @@ import redis
 import redis.asyncio
 
 from ..errors import ConfigurationError
-from .patience import prompt
+from . import sentinels
+from .patience import GREETING_SECONDS, prompt
 
 #: Scheme of a URL -> the scheme that redis-py knows it by.
 SCHEMES = {
@@ -27,6 +28,11 @@ SCHEMES = {
 }
 
 EMBEDDED = "phonon+embedded"
+#: Of a Redis Cluster -> the scheme for one of its nodes.
+CLUSTERS = {"phonon+cluster": "redis", "phonons+cluster": "rediss"}
+
+#: What is asked of the sentinels of a URL that says all by itself.
+_BY_URL = sentinels.Settings()
 
 #: What a pool of redis-py adds for itself to the arguments of its connections.
 _POOL_OWN = ("maint_notifications", "orig_", "himport_registry", "event_dispatcher", "cache")
@@ -56,9 +62,17 @@ def pool_of(
         raise ConfigurationError("name the server once: by host, or by url, or by client")
     if url is not None:
         return pool_of_url(url, library)
-    if client is None:
-        return pool_of_options(library, **given)
-    return pool_of_client(client, library)
+    if client is not None:
+        return pool_of_client(client, library)
+    if host is not None:
+        given["host"], given["port"] = host_and_port(host, port or 6379)
+    return pool_of_options(library, **given)
+
+
+def host_and_port(host: str, port: Any) -> tuple[str, Any]:
+    """A host that may be written with its port: ``host:port``; `port` is of those without."""
+    name, colon, own_port = host.rpartition(":") if host.count(":") == 1 else (host, "", "")
+    return (name or "localhost", own_port) if colon else (host, port)
 
 
 def impatient(pool: Any, seconds: float) -> Any:
@@ -76,12 +90,18 @@ def impatient(pool: Any, seconds: float) -> Any:
     )
 
 
+def place_of(pool: Any) -> Any:
+    """What tells the server from others: its host, path or master; None if only the pool knows."""
+    kwargs = pool.connection_kwargs
+    return kwargs.get("path") or kwargs.get("host") or sentinels.place_of(pool)
+
+
 def address_of(pool: Any) -> str:
     """Where the server is, for people to read; without credentials."""
     kwargs = pool.connection_kwargs
     place = kwargs.get("path") or f"{kwargs.get('host')}:{kwargs.get('port')}"
     if "host" not in kwargs and "path" not in kwargs:
-        place = pool.connection_class.__name__
+        place = (sentinels.place_of(pool) or [pool.connection_class.__name__])[0]
     return f"{place}/{kwargs.get('db') or 0}"
 
 
@@ -108,7 +128,9 @@ def copy_of(pool: Any, **changes: Any) -> Any:
     asynchronous = isinstance(pool, redis.asyncio.ConnectionPool)
     kind: Any = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
     connections = prompt(pool.connection_class)
-    return kind(connection_class=connections, **{**_arguments(pool), **changes, **_PLAIN})
+    made = kind(connection_class=connections, **{**_arguments(pool), **changes, **_PLAIN})
+    made.copied_from = pool  # a Sentinel's connections ask it for the master
+    return made
 
 
 #: What redis.asyncio connects with -> what redis.Redis connects with in its place.
@@ -126,15 +148,17 @@ def blocking_copy(pool: Any) -> Any:
     """
     if isinstance(pool, redis.ConnectionPool):
         return copy_of(pool)
+    kwargs = {**_arguments(pool), "retry": None, **_PLAIN}
+    twin = sentinels.blocking_twin(pool, kwargs, blocking_copy)
+    if twin is not None:
+        return copy_of(twin)
     kind = next((k for a, k in _BLOCKING.items() if pool.connection_class in (a, prompt(a))), None)
     if kind is None:
         raise ConfigurationError(
             f"jobs cannot be claimed through a {pool.connection_class.__name__} of redis.asyncio: "
             "the thread that shows that we are alive cannot connect so. Name a host or a URL"
         )
-    return redis.ConnectionPool(
-        connection_class=prompt(kind), **{**_arguments(pool), "retry": None, **_PLAIN}
-    )
+    return redis.ConnectionPool(connection_class=prompt(kind), **kwargs)
 
 
 def _arguments(pool: Any) -> dict[str, Any]:
@@ -153,12 +177,14 @@ def connection_of(pool: redis.ConnectionPool) -> Any:
         return pool.get_connection("_")
 
 
-def pool_of_url(url: str, library: Any = redis) -> Any:
+def pool_of_url(url: str, library: Any = redis, by_sentinel: sentinels.Settings = _BY_URL) -> Any:
     """A pool for the server that `url` names; an embedded one is started if need be.
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` (without the URL's password), and
     :exc:`~phonon_kombu.errors.EmbeddedServerError`.
     """
+    if sentinels.is_sentinel(url):
+        return _sentinel_pool(url, library, by_sentinel)
     try:
         parts = urlsplit(url)
         _ = parts.port  # reading it is what checks it
@@ -169,11 +195,11 @@ def pool_of_url(url: str, library: Any = redis) -> Any:
     scheme = SCHEMES.get(parts.scheme)
     if scheme is None:
         hint = ""
-        if "sentinel" in parts.scheme:
-            hint = "; for Sentinel pass client=redis.Sentinel(...).master_for(...)"
+        if "cluster" in parts.scheme:
+            hint = "; a Redis Cluster is for phonon.connections.connect, as phonon+cluster://"
         raise ConfigurationError(
             f"a URL with the scheme {parts.scheme!r}: it must be one of "
-            f"{', '.join([*SCHEMES, EMBEDDED])}{hint}"
+            f"{', '.join([*SCHEMES, EMBEDDED, sentinels.SCHEMES[0]])}{hint}"
         )
     if ";" in url or "," in parts.netloc.rpartition("@")[2]:
         raise ConfigurationError("a list of URLs: a session talks to one server, name one")
@@ -187,8 +213,11 @@ def pool_of_url(url: str, library: Any = redis) -> Any:
         pool = library.ConnectionPool.from_url(
             f"{scheme}://{parts.netloc}{parts.path}?{query}", **_PLAIN
         )
+        pool.connection_class(**pool.connection_kwargs)  # it alone knows what it takes
     except ValueError as error:
         raise ConfigurationError(f"a URL that makes no sense: {error}") from None
+    except TypeError as error:
+        raise ConfigurationError(f"a URL with an option that redis-py has not: {error}") from None
     pool.connection_class = prompt(pool.connection_class)
     return pool
 
@@ -196,12 +225,59 @@ def pool_of_url(url: str, library: Any = redis) -> Any:
 def pool_of_options(library: Any = redis, **options: Any) -> Any:
     """A pool for the server that the arguments of ``redis.Redis`` name.
 
-    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that it does not know.
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for arguments that it does not know, and
+    for a port or a database that is no number.
     """
+    for name in ("port", "db"):
+        value = options.get(name, 0)
+        if isinstance(value, bool) or not str(value).isdecimal():
+            raise ConfigurationError(f"{name}={value!r}: it must be a number")
+        if name in options:
+            options[name] = int(value)
     try:
         return pool_of_client(library.Redis(**options), library)
     except TypeError as error:
         raise ConfigurationError(f"an option that redis.Redis does not know: {error}") from None
+
+
+def _sentinel_pool(url: str, library: Any, settings: sentinels.Settings) -> Any:
+    named = sentinels.read(url)
+    settings = sentinels.settled(named, settings)
+    login = f"{named.login}@" if named.login else ""
+    query = urlencode(named.options)
+    scheme = "rediss" if named.tls else "redis"
+    master = pool_of_url(f"{scheme}://{login}localhost/{named.path}?{query}", library)
+    return copy_of(sentinels.pool_of(named, settings, library, _arguments(master)))
+
+
+def cluster_of_url(url: str) -> tuple[list[tuple[str, int]], Any]:
+    """Some nodes of the cluster that `url` names, and a pool that shows how to connect to them:
+    ``phonon+cluster://user:password@host1:7000,host2:7001``, with TLS ``phonons+cluster://``.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` (without the URL's password).
+    """
+    # The form with a URL for each node says the same.
+    urls = [one.rpartition("://")[2] for one in url.split(";") if one]
+    place, _, query = urls[0].partition("?")
+    netloc, _, path = place.partition("/")
+    login, at, _ = netloc.rpartition("@")
+    if path.strip("/") not in ("", "0"):
+        raise ConfigurationError(f"{path!r} in a URL: a cluster has no database but 0")
+    seeds = []
+    for one in urls:
+        nodes = one.partition("?")[0].partition("/")[0].rpartition("@")[2]
+        for node in nodes.split(","):
+            try:
+                parts = urlsplit(f"//{node}")
+                seeds.append((parts.hostname or "localhost", parts.port or 6379))
+            except ValueError as error:
+                raise ConfigurationError(f"a URL that cannot be read: {error}") from None
+    scheme = CLUSTERS[url.partition("://")[0]]
+    pool = pool_of_url(f"{scheme}://{login}{at}localhost/0?{query}")
+    # A node that is cut off must not keep us from asking the next one.
+    if pool.connection_kwargs.get("socket_connect_timeout") is None:
+        pool.connection_kwargs["socket_connect_timeout"] = GREETING_SECONDS
+    return seeds, pool
 
 
 def _is_database(path: str) -> bool:

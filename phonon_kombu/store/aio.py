@@ -117,7 +117,10 @@ class AsyncLink:
 
     async def _talk(self, packed: bytes, count: int) -> list[Any]:
         if self._connection is None:
-            self._connection = await self._acquire()
+            try:
+                self._connection = await self._acquire()
+            except redis_errors.ResponseError as error:  # to the choice of the database, say
+                raise translate(error) from None
         await self._connection.send_packed_command(packed)
         try:
             return await asyncio.wait_for(self._read(self._connection, count), SILENCE_SECONDS)

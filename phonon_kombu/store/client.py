@@ -124,7 +124,10 @@ class Link:
         connection = self._connection
         if connection is None:
             seconds_left()
-            connection = self._connection = self._acquire()
+            try:
+                connection = self._connection = self._acquire()
+            except redis_errors.ResponseError as error:  # to the choice of the database, say
+                raise translate(error) from None
             self.generation += 1
             limit_silence(connection)
         return connection

@@ -12,7 +12,7 @@ from ..store.scripts import Prepared
 from .base import HIGH, Item, job_id, milliseconds, text
 from .claims import Claims
 from .results import ResultSteps
-from .steps import Send, Steps, blocking
+from .steps import Send, Steps, blocking, perform
 from .upkeep import Upkeep
 
 
@@ -143,12 +143,8 @@ class JobSteps(Claims, ResultSteps, Upkeep):
                 raise ConfigurationError(f"max_deliveries={max_deliveries!r}: 1 or more")
             limit = b"%d" % max_deliveries
         delay_ms = milliseconds("delay_seconds", delay_seconds)
-        args = (owner, b"cancel", delay_ms, limit, ident)
+        args = (owner, b"cancel", delay_ms, limit, self.keys.cancel_channel, ident)
         yield from self._end(self._script("job/cancel"), args, ident, force)
-        try:
-            yield Send((b"PUBLISH", self.keys.cancel_channel, ident))
-        except CONNECTION_ERRORS:
-            pass  # it is cancelled; nobody counts on being told
 
     def _end(
         self, script: Prepared, args: tuple[bytes, ...], ident: bytes, force: bool
@@ -234,6 +230,11 @@ class Job(JobSteps):
     look = blocking(JobSteps._look_at)
     pause = blocking(JobSteps._pause)
     resume = blocking(JobSteps._resume)
-    paused = property(blocking(JobSteps._paused))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the feed is paused."""
+        return perform(self.session, self._paused())
+
     configure = blocking(JobSteps._configure)
     maintenance = blocking(JobSteps._maintenance)

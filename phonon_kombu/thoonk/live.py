@@ -9,15 +9,12 @@ reads again, and tells what has changed meanwhile.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from queue import Empty
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 from ..errors import MalformedItem
@@ -25,6 +22,7 @@ from .base import seconds, text
 from .items import Items
 from .notices import GAP, Notice, Topic, logger
 from .steps import Send, Steps, perform
+from .streams import Stream
 from .subscription import Subscription
 
 Match = Callable[[Any], bool]
@@ -143,7 +141,7 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-class Live:
+class Live(Stream[Change]):
     """A live query: an iterator of :class:`Change`, a context manager. Made by ``feed.live()``.
 
     First come the items that are there, each as a change of the kind ``item``, in the feed's order;
@@ -155,11 +153,6 @@ class Live:
         self._session = feed.session
         self._subscription = Subscription(self._session, self._query.topics())
         self._reading = True
-
-    def __iter__(self) -> Iterator[Change]:
-        with contextlib.suppress(Empty):
-            while True:
-                yield self.get()
 
     def get(self, timeout: float | None = None) -> Change:
         """The next change, waiting for it.
@@ -185,17 +178,6 @@ class Live:
     def close(self) -> None:
         """End the query."""
         self._subscription.close()
-
-    def __enter__(self) -> Live:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def live(self: Any, match: Match | None = None) -> Live:

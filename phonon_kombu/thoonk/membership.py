@@ -1,4 +1,4 @@
-"""Being known among the processes that hold jobs: what a session that claims takes part in."""
+"""A session's server: its address, and being known there among the processes that hold jobs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,23 @@ class Membership:
     prefix: str
     hash_tags: bool
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address}>"
+
+    @property
+    def address(self) -> str:
+        """Where the server is, for people to read; without credentials."""
+        return addresses.address_of(self._pool)
+
+    def listening_pool(self, patience_seconds: float) -> Any:
+        """The pool for connections that listen for notices."""
+        return addresses.impatient(self._pool, patience_seconds)
+
     @property
     def server_identity(self) -> tuple[Any, ...]:
         """What tells this database from another: address, number, key prefix."""
         kwargs = self._pool.connection_kwargs
-        place = kwargs.get("path") or kwargs.get("host") or id(self)
+        place = addresses.place_of(self._pool) or id(self)
         return place, kwargs.get("port"), kwargs.get("db") or 0, self.prefix
 
     def join(self, feed: str) -> heart.Heart:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any
 
 import redis
 
 from ..store import addresses
 from ..store.client import CONNECTION_ERRORS, Link, translate
+from ..store.closing import Closing
 from .base import Base
 from .catalog import Catalog, Config
 from .events import Handler, Listener
@@ -33,14 +33,14 @@ REPLY_SECONDS = 10.0
 KINDS = {kind.TYPE: kind for kind in (Feed, SortedFeed, Queue, PyQueue, Job)}
 
 
-class Thoonk(Catalog, Membership):
+class Thoonk(Catalog, Membership, Closing):
     """A session with one Redis server. A context manager; safe between threads and after a fork.
 
     Name the server in one of three ways::
 
         Thoonk("phonon://user:password@host:6379/0")    # or redis://, phonons://, ...
         Thoonk("host", 6379, 0, password="...")         # what redis.Redis takes
-        Thoonk(client=redis.Redis(...))                 # Sentinel, TLS, credential providers
+        Thoonk(client=redis.Redis(...))                 # TLS, credential providers, ...
 
     It connects when it is first used; nothing is asked of the server before. A `client` gives
     its address and credentials only: the session opens connections of its own.
@@ -50,7 +50,8 @@ class Thoonk(Catalog, Membership):
         port: default 6379.
         db: number of the database, default 0.
         url: the same as a URL in `host`: ``phonon://``, ``phonons://`` (TLS, the certificate
-            verified), ``phonon+socket:///path``, ``phonon+embedded://[directory]``; also
+            verified), ``phonon+socket:///path``, ``phonon+embedded://[directory]``,
+            ``phonon+sentinel://host1;phonon+sentinel://host2?master_name=...``; also
             ``redis://``, ``rediss://``, ``unix://``.
         client: a ``redis.Redis``.
         prefix: what all keys begin with: Celery's ``global_keyprefix``.
@@ -85,19 +86,10 @@ class Thoonk(Catalog, Membership):
     ) -> None:
         super().__init__(prefix, hash_tags, decode, KINDS)
         self._pool = addresses.pool_of(host, port, db, url, client, options, redis)
-        self._client = client  # a Sentinel's connections ask its pool for the master
         self.link = Link(self.connect, self.release)
         self._listener = Listener(self)
         if listen:
             self._listener.start()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.address}>"
-
-    @property
-    def address(self) -> str:
-        """Where the server is, for people to read; without credentials."""
-        return addresses.address_of(self._pool)
 
     def __getattr__(self, name: str) -> Any:
         """A registered feed type: ``thoonk.wishlist("name")``."""
@@ -212,7 +204,8 @@ class Thoonk(Catalog, Membership):
                 item, id; ``retract``: feed name, id; ``position``: feed name, id, position;
                 ``finish``: feed name, id, result; ``stall``: feed name, id, reason; ``retry``,
                 ``cancel``: feed name, id; ``gap``: seconds for which the connection was lost, and
-                nothing heard.
+                nothing heard. A job is cancelled by a session, by an operator, or by a worker that
+                requeues its message; one that comes back from a dead process is not announced.
             feed: only of this feed; default: of all.
 
         Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
@@ -254,17 +247,6 @@ class Thoonk(Catalog, Membership):
         self.link.close()
         self._pool.disconnect()
 
-    def __enter__(self) -> Thoonk:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     # For the feeds of this session ---------------------------------------------------------
 
     def connect(self, pool: Any = None) -> Any:
@@ -274,10 +256,6 @@ class Thoonk(Catalog, Membership):
     def release(self, connection: Any) -> None:
         """Take a connection back."""
         self._pool.release(connection)
-
-    def listening_pool(self, patience_seconds: float) -> Any:
-        """The pool for connections that listen for notices."""
-        return addresses.impatient(self._pool, patience_seconds)
 
     def wait(self, wake: bytes, seconds: float) -> None:
         """Wait until the key `wake` is set, for so many seconds at the most, and take it away.

@@ -6,10 +6,9 @@ import contextlib
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from queue import Empty
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 import redis
@@ -17,6 +16,7 @@ import redis
 from ..store.client import CONNECTION_ERRORS, translate
 from .base import seconds
 from .notices import GAP, KINDS, Dialogue, Notice, Topic, kind_of
+from .streams import Stream
 
 #: Seconds of silence after which the server is asked whether it is there.
 PING_SECONDS = 15.0
@@ -89,7 +89,7 @@ class Listening:
         return not self._pinged, left + PATIENCE_SECONDS
 
 
-class Subscription(Listening):
+class Subscription(Listening, Stream[Notice]):
     """Notices as they come: an iterator, a context manager. Made by :meth:`.Thoonk.listen`.
 
     It has subscribed when it is made: what happens from then on is noticed. When the connection
@@ -104,11 +104,6 @@ class Subscription(Listening):
         self._closing = threading.Event()
         self._listening = False
         self._connect()
-
-    def __iter__(self) -> Iterator[Notice]:
-        with contextlib.suppress(Empty):
-            while not self._closed:
-                yield self.get()
 
     def get(self, timeout: float | None = None) -> Notice:
         """The next notice, waiting for it.
@@ -177,17 +172,6 @@ class Subscription(Listening):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.disconnect()
-
-    def __enter__(self) -> Subscription:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # The connection --------------------------------------------------------------------------
 

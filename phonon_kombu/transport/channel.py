@@ -20,6 +20,7 @@ close                                   needs no transport and no server
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import weakref
@@ -32,7 +33,7 @@ from kombu.transport import virtual
 from redis.exceptions import TimeoutError
 
 from ..errors import ConfigurationError
-from ..store.client import CONNECTION_ERRORS
+from ..store.client import CONNECTION_ERRORS, Link
 from ..store.patience import at_most, seconds_left
 from ..store.scripts import load
 from . import options
@@ -40,12 +41,16 @@ from .connections import Connections, SentinelConnections
 from .declaring import Declaring
 from .message import Message
 from .outbox import keeper
+from .outliving import begun
 from .qos import QoS
 
 logger = logging.getLogger("phonon_kombu.transport")
 
 #: So long may the server be silent while channels are closed, all of a connection together.
 CLOSING_SECONDS = 4.0
+
+#: So long may a program that ends without closing its channels wait for the server.
+LAST_SECONDS = 2.0
 
 #: For so long after that the other channels of the connection do not try again.
 SILENT_SECONDS = 10.0
@@ -62,7 +67,24 @@ def _after_fork() -> None:
         channel.after_fork()
 
 
+def _at_exit() -> None:
+    """A program may end without closing: what it acknowledged must not be delivered again, and what
+    it holds need not wait until it is found dead."""
+    with at_most(LAST_SECONDS):
+        for channel in list(_channels):
+            if channel.process != os.getpid():
+                continue
+            try:
+                if channel.outliving:
+                    channel.end()
+                else:
+                    channel.close()
+            except Exception as error:
+                logger.debug("closing a channel at exit: %r", error)
+
+
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
 
 
 class Channel(Declaring):
@@ -90,6 +112,8 @@ class Channel(Declaring):
                 "ack_emulation=False would lose messages; use a consumer with no_ack instead"
             )
         self.check_server()
+        #: The process whose channel this is: a forked child has it, too, and it is not the child's.
+        self.process = os.getpid()
         keeper.watch(self)
         _channels.add(self)
 
@@ -204,9 +228,10 @@ class Channel(Declaring):
         self.closed = self._closing = True
         keeper.forget(self)
         transport = self.connection
+        lasting = self._keep_what_is_begun()
         silent = transport is not None and monotonic() - transport.silent_at < SILENT_SECONDS
         with at_most(0.0 if silent else CLOSING_SECONDS):
-            self._take_leave()
+            self._take_leave(lasting)
             try:
                 seconds_left()
             except TimeoutError:
@@ -219,7 +244,23 @@ class Channel(Declaring):
             transport.close_channel(self)
         self.exchange_types = None
 
-    def _take_leave(self) -> None:
+    def _keep_what_is_begun(self) -> Link | None:
+        """If the connection is lost, and Celery is at work on messages of it: a link for them."""
+        transport = self.connection
+        if transport is None or not transport.lost or self._qos is None:
+            return None
+        kept = begun().intersection(self._qos._delivered.values())
+        if not kept or not self._qos.restore_at_shutdown:
+            return None
+        try:
+            link = self.lasting_link()
+        except Exception as error:
+            logger.debug("closing a channel: %r", error)
+            return None
+        self._qos.kept = kept
+        return link
+
+    def _take_leave(self, lasting: Link | None) -> None:
         """Say what is still to be said, and note it where the server does not hear."""
         self.waiter.close()
         for queue in [q for q in list(self._fanout_queues) if q in self.auto_delete_queues]:
@@ -231,7 +272,10 @@ class Channel(Declaring):
             self._forget_consumer(consumer_tag)
         if self._qos is not None:
             self._qos.restore_unacked_once()
-        self.leave()
+        if lasting is None:
+            self.leave()
+        else:
+            self.outlive(lasting)
 
     def _forget_consumer(self, consumer_tag: str) -> None:
         self._consumers.discard(consumer_tag)
@@ -245,7 +289,7 @@ class Channel(Declaring):
     def _disconnect(self) -> None:
         link = self.__dict__.get("link")
         try:
-            if link is not None:
+            if link is not None and not self.outliving:
                 link.close()
             self._close_clients()
             self._disconnect_pools()

@@ -18,10 +18,10 @@ from ..store.keys import QueueKeys, queue_keys
 from ..store.patience import alone
 from ..store.scripts import load
 from . import codec, orphans
-from .connections import Connections
 from .deadletters import Letters
 from .message import Message
 from .outbox import SLICE, Outbox, keeper
+from .outliving import Outliving
 from .returns import NEVER, Returned, Returning
 from .waiter import Waiter
 from .wishes import settle
@@ -29,7 +29,7 @@ from .wishes import settle
 logger = logging.getLogger("phonon_kombu.transport")
 
 
-class Jobs(Connections):
+class Jobs(Outliving):
     """The consuming half of a channel. Part of :class:`~.channel.Channel`."""
 
     polling_interval: float | None = None
@@ -182,7 +182,7 @@ class Jobs(Connections):
         self.outbox = Outbox(keeper)
         self._flushing = threading.Lock()
         self._sending = []
-        self.claims_lost = False
+        self.claims_lost = self.outliving = False
         self.returned = Returned()
         self.heart = None
         if self._qos is not None:
@@ -207,13 +207,15 @@ class Jobs(Connections):
             by_queue.setdefault(queue, []).append((job_id, tag))
         calls: list[Any] = []
         script = load("job/cancel")
+        most = limit(self.max_deliveries)
         for queue, entries in by_queue.items():
-            prepared = script.prepare(self.keys(queue))
+            keys = self.keys(queue)
+            prepared = script.prepare(keys)
+            told = keys.cancel_channel if mode == b"cancel" else b""
             # The last part first: each comes in front of the one before.
             for part, stay in reversed(list(self.returned.parts(queue, entries, SLICE))):
                 after = (b"", *stay) if stay else ()
-                most = limit(self.max_deliveries)
-                calls.append((prepared, (self.owner, mode, b"", most, *part, *after)))
+                calls.append((prepared, (self.owner, mode, b"", most, told, *part, *after)))
             # Lists that this makes anew live no longer than their queue.
             calls += self.in_use(queue)
             if mode != b"release":
@@ -320,6 +322,8 @@ class Jobs(Connections):
 
         Returns the seconds until something is to be done again, None if nothing is.
         """
+        if self.outliving:
+            return self.after_life()
         waits = (self.waiter.announce_due(), self._touch(), self.letters.chores())
         return min((wait for wait in waits if wait is not None), default=None)
 

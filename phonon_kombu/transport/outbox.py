@@ -7,6 +7,7 @@ for the process, sends them within 50 ms.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -118,7 +119,9 @@ class Keeper:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="phonon-keeper", daemon=True)
-                self._thread.start()
+                # At the end of the interpreter no thread can be started: channels are closed then.
+                with contextlib.suppress(RuntimeError):
+                    self._thread.start()
         self._wakeup.set()
 
     def _run(self) -> None:
@@ -148,7 +151,7 @@ class Keeper:
         busy, soonest = False, None
         for channel in self._all():
             try:
-                if channel.outbox.overdue():
+                if channel.outbox.overdue() and not channel.outliving:
                     channel.flush()
                 busy = busy or len(channel.outbox) > 0
                 wait = channel.chores()

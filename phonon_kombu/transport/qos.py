@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from typing import Any
 
 from kombu.transport import virtual
 
+from ..store.client import CONNECTION_ERRORS
 from .message import Message
+from .outbox import keeper
 
 logger = logging.getLogger("phonon_kombu.transport")
 
@@ -28,6 +33,8 @@ class QoS(virtual.QoS):
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         self._delivered = Delivered()
+        #: Messages that stay claimed when the channel is closed.
+        self.kept: AbstractSet[Message] = frozenset()
         self._quick_append = self._delivered.__setitem__
 
     def append(self, message: Message, delivery_tag: Any) -> None:
@@ -46,34 +53,41 @@ class QoS(virtual.QoS):
         message = self._delivered.pop(delivery_tag, None)
         if message is None or message.job is None:
             return
-        try:
+        with self._saying(message):
             if requeue:
                 self.channel.give_back([(*message.job, delivery_tag)], mode=b"cancel")
             else:
                 self.channel.reject(*message.job)
-        except BaseException:
-            self._delivered[delivery_tag] = message
-            raise
+
+    @contextmanager
+    def _saying(self, message: Message) -> Iterator[None]:
+        """While the server is told what becomes of `message`."""
+        try:
+            yield
+        except BaseException as error:
+            if not (self.channel.outliving and isinstance(error, CONNECTION_ERRORS)):
+                self._delivered[message.delivery_tag] = message
+                raise
+            # Nobody says it a second time for a closed channel: it is to be delivered again.
+            self.channel.claims_lost = True
+        if self.channel.outliving:
+            keeper.poke()
 
     def stall(self, delivery_tag: Any, reason: str) -> None:
         """Take the job of a message out of the running until an operator decides."""
         message = self._delivered.pop(delivery_tag, None)
         if message is not None and message.job is not None:
-            try:
+            with self._saying(message):
                 self.channel.stall(*message.job, reason)
-            except BaseException:
-                self._delivered[delivery_tag] = message
-                raise
 
     def restore_unacked(self) -> list[Any]:
-        """Give all unacknowledged messages back, in front and in order, as redelivered."""
+        """Give all unacknowledged messages back but those that are kept, in front and in order, as
+        redelivered."""
         delivered = self._delivered
-        jobs = [
-            (*message.job, tag)
-            for tag, message in list(delivered.items())
-            if message.job is not None
-        ]
-        delivered.clear()
+        gone = [item for item in list(delivered.items()) if item[1] not in self.kept]
+        jobs = [(*message.job, tag) for tag, message in gone if message.job is not None]
+        for tag, _ in gone:
+            delivered.pop(tag, None)
         if jobs:
             self.channel.give_back(jobs, mode=b"restore")
         return []
@@ -88,6 +102,7 @@ class QoS(virtual.QoS):
         if not self.restore_at_shutdown or not self.channel.do_restore:
             state.clear()
             return
-        if state:
-            logger.info("Giving back %d unacknowledged message(s)", len(state))
+        count = sum(message not in self.kept for message in list(state.values()))
+        if count:
+            logger.info("Giving back %d unacknowledged message(s)", count)
             self.restore_unacked()

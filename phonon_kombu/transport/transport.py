@@ -64,6 +64,8 @@ class Transport(stock.Transport):
         self.polling_interval = None
         self.cycle = Poller()
         self.server_checked = False
+        #: Whether the connection is being closed because it broke.
+        self.lost = False
         #: When a channel was closed to whose last words the server did not answer.
         self.silent_at = float("-inf")
         #: Queues bound to fanout exchanges: queue -> (exchange, routing key).
@@ -83,6 +85,12 @@ class Transport(stock.Transport):
                 while channels:
                     channels.pop().close()
         self.cycle.close()
+
+    def _collect(self, connection: Any) -> None:
+        # Called by kombu's Connection.collect(), with which Celery ends a lost connection: what it
+        # is at work on goes on, and will be acknowledged when it is done.
+        self.lost = True
+        self.close_connection(connection)
 
     def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> None:
         """Hand over one message.

@@ -1,25 +1,27 @@
-"""The application of these tests' workers: the exam's, with tasks for chords, and closers that die.
-
-A body's keyword ``crash`` names the point at which its first closer is killed: ``3:before`` is
-before the third command that he sends, ``3:after`` when its reply has arrived. ``count`` notes how
-many there are instead.
-"""
+"""The application of these tests' workers: the exam's, with tasks for chords."""
 
 from __future__ import annotations
 
 import os
-import select
-import signal
-import threading
 from typing import Any
 
-import redis
-from redis.connection import AbstractConnection
-
-from phonon_kombu.backend.chords import Chords
+from phonon_kombu.phonon.fields import (
+    ID,
+    Count,
+    CountDistinct,
+    Diff,
+    Histogram,
+    ListAppend,
+    Max,
+    Mean,
+    Min,
+    SetAppend,
+    Sum,
+    TopN,
+    WindowedList,
+)
+from phonon_kombu.phonon.model import Model
 from tests.celery.app import ENVIRONMENT, app_from_environment, note
-
-CLOSER_RECORD = "closer"
 
 
 def part(self: Any, tag: str, number: int = 0) -> int:
@@ -34,7 +36,7 @@ def part_failing(self: Any, tag: str) -> None:
     raise ValueError(tag)
 
 
-def body(self: Any, values: Any, tag: str, crash: str = "") -> Any:
+def body(self: Any, values: Any, tag: str) -> Any:
     """A chord's body: notes that it has run, and returns what it was given."""
     note(tag, "body", self)
     return values
@@ -51,6 +53,38 @@ def measure(self: Any, tag: str, values: Any) -> Any:
     if isinstance(values, dict) and "slowest" in values:
         return {**values, "slowest": tuple(values["slowest"])}
     return values
+
+
+class Hits(Model):
+    """What the other model of these tests inherits."""
+
+    id = ID()
+    hits = Sum()
+    seconds = Sum(float)
+    left = Diff()
+
+
+class Visits(Hits):
+    """A model with every kind of field."""
+
+    first = Min()
+    last = Max()
+    mean = Mean(float)
+    visits = Count()
+    visitors = CountDistinct()
+    pages = ListAppend()
+    countries = SetAppend(3)
+    recent = WindowedList(3)
+    slowest = TopN(2)
+    sizes = Histogram([10, 20])
+
+
+def visit(self: Any, tag: str, values: Any, by: str = "mapping") -> Any:
+    """A header task: returns a mapping of values of `Visits`, or a record of that model."""
+    note(tag, "start", self)
+    # What has come as JSON has no tuples.
+    values = {n: tuple(v) if n in ("recent", "slowest") else v for n, v in values.items()}
+    return Visits(**values) if by == "record" else values
 
 
 def adding(self: Any, tag: str, others: int) -> int:
@@ -85,6 +119,7 @@ TASKS = {
     "body": (body, {"bind": True}),
     "errback": (errback, {"bind": True}),
     "measure": (measure, {"bind": True}),
+    "visit": (visit, {"bind": True}),
     "adding": (adding, {"bind": True}),
     "replaced": (replaced, {"bind": True}),
 }
@@ -97,46 +132,5 @@ def add_tasks(app: Any) -> Any:
     return app
 
 
-class Crash:
-    """Kills this process at one of the commands of a closer, once for each chord."""
-
-    def __init__(self) -> None:
-        self.local = threading.local()
-        self.close_chord = Chords.close_chord
-        self.send = AbstractConnection.send_packed_command
-
-    def install(self) -> None:
-        crash = self
-
-        def close_chord(backend: Any, group_id: str, callback: Any, *args: Any) -> None:
-            spec = callback.kwargs.get("crash", "")
-            records = redis.Redis.from_url(os.environ[ENVIRONMENT["records"]])
-            if spec and (spec == "count" or records.setnx(f"{CLOSER_RECORD}:{group_id}", spec)):
-                crash.local.sent, crash.local.spec = 0, spec
-            try:
-                crash.close_chord(backend, group_id, callback, *args)
-                if spec == "count":
-                    records.set(f"{CLOSER_RECORD}:{group_id}", crash.local.sent)
-            finally:
-                crash.local.spec = ""
-
-        def send_packed_command(connection: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
-            spec = getattr(crash.local, "spec", "")
-            if not spec:
-                return crash.send(connection, command, *args, **kwargs)
-            crash.local.sent += 1
-            here, _, when = spec.partition(":")
-            if when and int(here) == crash.local.sent:
-                if when == "after":
-                    crash.send(connection, command, *args, **kwargs)
-                    select.select([connection._sock], [], [], 5)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return crash.send(connection, command, *args, **kwargs)
-
-        Chords.close_chord = close_chord
-        AbstractConnection.send_packed_command = send_packed_command
-
-
 if ENVIRONMENT["broker"] in os.environ:
-    Crash().install()
     app = add_tasks(app_from_environment())

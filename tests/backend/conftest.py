@@ -9,6 +9,8 @@ import pytest
 
 from phonon_kombu.backend import PhononBackend, takeover
 from tests.backend.app import add_tasks
+from tests.backend.closers import Closers
+from tests.celery.app import ENVIRONMENT
 from tests.celery.exam import Exam
 from tests.celery.workers import Worker
 from tests.servers import RedisServer
@@ -21,9 +23,15 @@ class BackendExam(Exam):
         """Return a further application with the tasks of these tests."""
         return add_tasks(super().make_app(**settings))
 
-    def worker(self, **options: Any) -> Worker:
-        """Return a worker of the application of these tests."""
-        return super().worker(app="tests.backend.app", **options)
+    def worker(self, through: Closers | None = None, **options: Any) -> Worker:
+        """Return a worker of the application of these tests; it may reach broker and results
+        through a proxy."""
+        if through is None:
+            return super().worker(app="tests.backend.app", **options)
+        environment = self.environment()
+        for name, db in (("broker", self.broker_db), ("backend", self.broker_db + 1)):
+            environment[ENVIRONMENT[name]] = f"phonon+socket://{through.path}?virtual_host={db}"
+        return Worker(environment, app="tests.backend.app", **options)
 
 
 @pytest.fixture

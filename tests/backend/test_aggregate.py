@@ -25,7 +25,6 @@ from phonon_kombu.phonon.fields import (
 )
 from tests.backend.conftest import BackendExam
 from tests.backend.test_arrivals import request
-from tests.celery.exam import until
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
@@ -119,6 +118,16 @@ def test_in_a_chain_and_with_results_kept(exam: BackendExam) -> None:
         assert [part.get(timeout=10) for part in result.parent] == [2, 3, 4]
 
 
+@pytest.mark.parametrize("kind", [list, iter], ids=["list", "generator"])
+def test_a_single_part(exam: BackendExam, kind: Any) -> None:
+    fields = {"n": Sum(), "s": SetAppend(), "t": TopN(1)}
+    with exam.worker(pool="solo"):
+        for value in ({"n": [1, 2], "s": ["b", "a"]}, {"n": 3}):
+            result = aggregate(kind(measures(exam, [value])), fields)(body(exam))
+            found = result.get(timeout=60)
+            assert found == {"n": 3, "s": sorted(value.get("s", [])), "t": []}
+
+
 @pytest.mark.parametrize("empty", [[], iter(())], ids=["list", "generator"])
 def test_an_empty_header(exam: BackendExam, empty: Any) -> None:
     with exam.worker(pool="solo"):
@@ -196,20 +205,6 @@ def test_a_failed_part_fails_the_body(exam: BackendExam) -> None:
         result = aggregate(header, {"n": Sum()})(body(exam))
         with pytest.raises((ChordError, ValueError), match="no"):
             result.get(timeout=60)
-
-
-def test_a_closer_that_dies(exam: BackendExam) -> None:
-    with exam.worker(pool="prefork", concurrency=3, may_fail=True):
-        results = {
-            point: aggregate(measures(exam, [1, 2, 3], point), {"n": Sum()})(
-                body(exam, point, crash=point)
-            )
-            for point in ("1:before", "1:after", "2:before", "3:before")
-        }
-        for point, result in results.items():
-            assert result.get(timeout=60) == {"n": 6}, point
-            until(lambda point=point: exam.counts(point, "body"), lambda: "the body has not run")
-            assert set(exam.counts(point, "body")) == {result.id}
 
 
 @pytest.mark.timeout(300)

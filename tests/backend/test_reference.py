@@ -159,6 +159,13 @@ def test_a_lease_must_be_positive(made: Connections) -> None:
         Reference("x", lease_seconds=0, connections=made)
 
 
+@pytest.mark.parametrize("names", [(None, "h"), (7, "h"), ("x", 7), ("x", 0)])
+def test_names_that_are_none(made: Connections, names: tuple[Any, Any]) -> None:
+    name, holder = names
+    with pytest.raises(ConfigurationError, match="is no name"):
+        Reference(name, holder=holder, connections=made)
+
+
 def hold_for_ever(url: str, ready: Any) -> None:
     """A process that holds until it is killed."""
     connections = Connections(url, prefix=PREFIX)

@@ -24,6 +24,8 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
+from phonon_kombu import Stall
+
 ENVIRONMENT = {
     "broker": "PHONON_EXAM_BROKER",
     "backend": "PHONON_EXAM_BACKEND",
@@ -79,8 +81,12 @@ def record(self, tag: str, value: Any = None, seconds: float = 0.0) -> Any:
     return value
 
 
-def gate(self, tag: str, limit_seconds: float = 60.0) -> str:
-    """Write down the start, then run until the test opens the gate of `tag`."""
+def gate(self, tag: str, then: str = "", limit_seconds: float = 60.0) -> str:
+    """Write down the start, then run until the test opens the gate of `tag`.
+
+    When it runs for the first time it does not end well where `then` says so: "requeue", "retry"
+    or "stall".
+    """
     note(tag, "start", self)
     client = _records(os.environ[ENVIRONMENT["records"]])
     deadline = time.monotonic() + limit_seconds
@@ -88,6 +94,13 @@ def gate(self, tag: str, limit_seconds: float = 60.0) -> str:
         if time.monotonic() > deadline:
             raise TimeoutError(f"nobody opened the gate of {tag}")
         time.sleep(0.05)
+    if int(client.hget(f"start:{tag}", self.request.id)) == 1:
+        if then == "requeue":
+            raise Reject("once more", requeue=True)
+        if then == "retry":
+            raise self.retry(countdown=0)
+        if then == "stall":
+            raise Stall("enough")
     note(tag, "end", self)
     return tag
 
@@ -167,8 +180,6 @@ def spread(self, tag: str, count: int) -> list[str]:
 
 def balk(self, tag: str, times: int, reason: str = "balked") -> str:
     """Stall itself, the first `times` times."""
-    from phonon_kombu import Stall
-
     note(tag, "start", self)
     count = _records(os.environ[ENVIRONMENT["records"]]).hget(f"start:{tag}", self.request.id)
     if int(count) <= times:

@@ -27,6 +27,14 @@ def rules() -> list[str]:
     return words[3:]
 
 
+def row(about: str) -> list[str]:
+    """What the page's table adds for somebody who uses this."""
+    line = next(
+        line for line in PAGE.read_text("utf-8").splitlines() if line.startswith(f"| {about}")
+    )
+    return [word for code in re.findall("`([^`]*)`", line.split(" | ")[1]) for word in code.split()]
+
+
 @pytest.fixture
 def guarded(redis_server: RedisServer, scheme: str) -> Iterator[Exam]:
     """An exam whose broker is reached by the page's user; its server is the test's own."""

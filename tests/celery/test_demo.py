@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -15,9 +16,17 @@ from typing import Any
 
 import psutil
 import pytest
+from celery.app.task import Context
 
+from phonon_kombu.backend import takeover
+from phonon_kombu.demo import chord as demo_chord
 from phonon_kombu.demo import run as demo_run
-from phonon_kombu.demo.display import Quiet
+from phonon_kombu.demo.chord import ChordOutcome
+from phonon_kombu.demo.display import Plain, Quiet
+from phonon_kombu.demo.ledger import Closing, Ledger
+from phonon_kombu.demo.report import Options
+from phonon_kombu.demo.workers import Worker
+from phonon_kombu.store.embedded import EmbeddedServer
 from tests.servers import RedisServer, server_binaries, server_name, wait_for
 
 COMMAND = [sys.executable, "-m", "celery", "phonon", "demo"]
@@ -84,6 +93,13 @@ def test_demo_accounts_for_every_task(place: Place, scheme: str) -> None:
     assert min(result["lines"], result["functions"], result["classes"]) > 60
     assert result["seconds"] > 0 < result["tasks_per_second"]
     assert result["killed"] is None
+    chord = result["chord"]
+    if scheme == "redis":
+        assert chord is None
+    else:
+        assert (chord["parts"], chord["arrived"], chord["body_runs"]) == (60, 60, 1)
+        assert chord["exact"] and chord["aggregate"]["lines"] == result["lines"]
+        assert chord["closer_killed"] is None and chord["body_seconds"] is None
     place.wait_until_empty(2)
 
 
@@ -97,28 +113,39 @@ def test_a_killed_workers_tasks_run_elsewhere(place: Place) -> None:
     print(f"killed: {killed}, run again: {result['redelivered']}")
     assert 0 < killed["in_hand"] <= 8 and result["redelivered"] <= killed["in_hand"]
     assert 0 < killed["back_seconds"] < 15  # about 4 on a quiet machine
+    chord = result["chord"]
+    print(f"chord: {chord}")
+    assert chord["closer_killed"].startswith("demo") and chord["body_runs"] == 1
+    assert chord["exact"] and chord["arrived"] == chord["aggregate"]["files"] == 200
+    assert chord["aggregate"]["lines"] == result["lines"]
+    assert 0 < chord["body_seconds"] < 20  # about 4 on a quiet machine: when the lease has ended
     place.wait_until_empty(2)
 
 
 def test_what_kombus_own_transport_loses_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would bring the killed worker's tasks back after an hour."""
     monkeypatch.setattr(demo_run, "PATIENCE_SECONDS", 3.0)
-    options = demo_run.Options("redis+embedded://", limit=200, workers=2, concurrency=2)
+    options = Options("redis+embedded://", limit=200, workers=2, concurrency=2)
     report = demo_run.run(options, Quiet())
     assert report.accident is not None and report.accident.in_hand is None
     assert report.outcome.lost > 0 and not report.good
+    assert report.chord is None
 
 
 def test_demo_on_the_users_own_server_leaves_nothing_in_it(
     place: Place, redis_server: RedisServer, redis_db: str
 ) -> None:
+    before = set(redis_server.client().scan_iter())
     outcome = place.run(
         "--limit", "20", "--workers", "1", "--concurrency", "1", "--broker", f"phonon://{redis_db}"
     )
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert "Every task ran exactly once." in outcome.stdout
-    left = {key for key in redis_server.client().scan_iter() if b"demo" in key}
-    assert left <= {b"exchange.version:{phonon-demo}"}
+    assert outcome.stdout.endswith("The chord's body ran once.\n")
+    left = set(redis_server.client().scan_iter()) - before
+    own = (b"demo", b"chord", b"celery-task-meta")
+    found = {key for key in left if any(word in key for word in own)}
+    assert found <= {b"exchange.version:{phonon-demo}"}
     place.wait_until_empty(2)
 
 
@@ -144,25 +171,52 @@ def test_demo_on_a_terminal_draws_a_bar_and_a_table(place: Place) -> None:
     assert "30/30" in text
     assert "run twice" in text
     assert "Every task ran exactly once." in text
+    assert "30 of 30" in text and "runs of the body" in text
+    assert "The chord's body ran once." in text
 
 
-def start(place: Place, *words: str) -> subprocess.Popen[str]:
-    """Start the demo and return once its tasks are on their way."""
+class Terminal(io.StringIO):
+    """Takes what is written, and says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_without_rich_a_line_is_not_written_into_the_bar() -> None:
+    terminal = Terminal()
+    display = Plain(terminal)
+    with display.progress(2, "parts") as progress:
+        progress.update(2, 1)
+        display.say("Killed.")
+        display.say("It is back.")
+        progress.update(2, 2)
+    display.say("The end.")
+    lines = [line.rpartition("\r")[2] for line in terminal.getvalue().rstrip().split("\n")]
+    assert [line.partition("]")[2].partition(",")[0].strip() or line for line in lines] == [
+        "1 of 2 parts", "Killed.", "It is back.", "2 of 2 parts", "The end."
+    ]  # fmt: skip
+
+
+def start(place: Place, *words: str, at: str = "files,") -> subprocess.Popen[str]:
+    """Start the demo and return once its tasks are on their way, or those of its chord."""
     process = subprocess.Popen(
         [*COMMAND, *words], env=place.environment, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     seen = ""
-    while "files," not in seen:
+    while at not in seen:
         line = process.stdout.readline()
         assert line, f"the demo ended early: {seen}"
         seen += line
     return process
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_demo_leaves_no_process(place: Place, signum: signal.Signals) -> None:
-    process = start(place)
+@pytest.mark.parametrize(
+    ("signum", "at"),
+    [(signal.SIGINT, "files,"), (signal.SIGTERM, "files,"), (signal.SIGINT, "about to publish")],
+)
+def test_interrupted_demo_leaves_no_process(place: Place, signum: signal.Signals, at: str) -> None:
+    process = start(place, "--limit", "200", at=at)
     process.send_signal(signum)
     process.communicate(timeout=30)
     assert process.returncode == 130
@@ -188,21 +242,89 @@ def test_a_fault_is_noticed(monkeypatch: pytest.MonkeyPatch, copies: int, fault:
         send = app.send_task
         ids: list[str] = []
 
-        def send_task(name: str, args: Any, *, task_id: str, producer: Any) -> None:
-            ids.append(task_id)
-            for _ in range(copies if len(ids) == 3 else 1):
-                send(name, args, task_id=task_id, producer=producer)
+        def send_task(name: str, *args: Any, **options: Any) -> Any:
+            ids.append(options["task_id"])
+            sent = [send(name, *args, **options) for _ in range(copies if len(ids) == 3 else 1)]
+            return sent[0] if sent else None
 
         app.send_task = send_task
         return app
 
     monkeypatch.setattr(demo_run, "make_app", faulty_app)
     monkeypatch.setattr(demo_run, "PATIENCE_SECONDS", 2.0)
-    options = demo_run.Options("redis+embedded://", limit=10, workers=1, concurrency=1)
+    options = Options("redis+embedded://", limit=10, workers=1, concurrency=1)
     report = demo_run.run(options, Quiet())
     assert not report.good
     found = {"lost": report.outcome.lost, "run_twice": report.outcome.run_twice}
     assert found == {"lost": 0, "run_twice": 0} | {fault: 1}
+
+
+def test_a_body_that_does_not_run_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_chord, "BODY", "a task that no worker knows")
+    monkeypatch.setattr(demo_run, "PATIENCE_SECONDS", 2.0)
+    options = Options("phonon+embedded://", limit=10, workers=1, concurrency=1)
+    report = demo_run.run(options, Quiet())
+    assert report.tasks_good and not report.good
+    assert report.chord is not None and report.chord.arrived == 10
+    assert report.chord.verdict() == "The chord's body should have run once: it ran 0 times."
+
+
+def test_who_takes_a_chord_over_is_killed_as_its_closer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the machine keeps a closer waiting for longer than its lease, a worker's main process
+    takes over, and is the one that is killed before it publishes."""
+    monkeypatch.setattr(takeover, "watch", lambda backend: None)  # this process is no worker
+    with EmbeddedServer(None, temporary=True) as server:
+        broker = server.address.url("phonon")
+        ledger, worker = Ledger(broker, "x"), Worker("demo1@x", broker, "x", 1, tmp_path)
+        try:
+            wait_for(ledger.signed_in, 60, message="the worker is not ready")
+            ledger.doom_the_closer()
+            app = demo_run.make_app(broker, "x")
+            body = app.signature(demo_chord.BODY)
+            body.freeze("the-body")
+            app.backend.apply_chord(("g", [app.AsyncResult("0")]), body)
+            part = Context(id="part", group="g", group_index=0, chord=body, ignore_result=False)
+            app.backend.mark_as_done("part", {}, part)
+            # All have arrived before it was known how many there are: any worker closes it.
+            app.backend.set_chord_size("g", 1)
+            wait_for(lambda: not worker.running, 30, message="the worker lives")
+            closing = ledger.closing()
+            assert (closing.killed, closing.body_runs) == ("demo1@x", 0)
+            assert demo_chord.chord_progress("g", app, queues=[]).state == "closing"
+            app.close()
+        finally:
+            worker.close()
+            ledger.close()
+
+
+FAULTS = {
+    "it ran 0 times": {"body_runs": 0, "body_at": None, "aggregate": None},
+    "it ran 2 times": {"body_runs": 2},
+    "its aggregate is not what the files come to": {"aggregate": {"lines": 8}},
+    "its closer was not killed": {"killed": None, "killed_at": None},
+}
+
+
+def test_what_is_shown_of_a_chord() -> None:
+    fine: dict[str, Any] = {
+        "killed": "demo2@x", "killed_at": 5.0,
+        "body_runs": 1, "body_at": 9.25, "body_on": "demo1@x", "aggregate": {"lines": 7},
+    }  # fmt: skip
+
+    def outcome(arrived: int = 2, **changes: Any) -> ChordOutcome:
+        closing = Closing(**{**fine, **changes})
+        return ChordOutcome(2, arrived, {"lines": 7}, closing, kill=True, seconds=9.0)
+
+    assert outcome().good and outcome().body_seconds == 4.25
+    assert ("  body ran after", "4.2 s") in outcome().rows()
+    assert ("runs of the body", "1") in outcome().rows()
+    assert outcome().verdict().startswith("The chord's body ran once, though")
+    for words, changes in FAULTS.items():
+        found = outcome(**changes)
+        assert not found.good and words in found.verdict(), words
+    assert not outcome(arrived=1).good and "1 of 2 parts arrived" in outcome(arrived=1).verdict()
 
 
 def test_a_worker_that_ends_by_itself_is_an_error_with_its_log(place: Place) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import ExchangeKeys, FeedKeys, NodeKeys, QueueKeys
+from phonon_kombu.store.keys import ExchangeKeys, FeedKeys, QueueKeys
 from phonon_kombu.thoonk.states import GRID
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, Routed
 from tests.cluster.names import ODD_NAMES
 from tests.lua import cases_held, cases_waiting  # noqa: F401  they fill CASES
 from tests.lua.cases import CASES, play
 from tests.lua.feeds import run_feed_scripts
 from tests.lua.machine import HOUR_MS, Machine
+from tests.lua.paths import PATHS
 from tests.lua.pictures import check
+
+#: What has run within the fence, by operation or path.
+ran: dict[str, set[str]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +47,14 @@ def test_the_cluster_is_one(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("operation", GRID)
-def test_grid_on_a_cluster(cluster: Cluster, operation: str) -> None:
+def test_grid_within_the_fence(cluster: Cluster, operation: str) -> None:
     """All cases of an operation, each in a queue of its own somewhere in the cluster."""
     nodes = set()
     for number, case in enumerate(case for case in CASES if case.operation == operation):
-        machine = on_cluster(cluster, f"{operation} {number}")
+        machine = Routed(cluster, f"{operation}.{number}")
         nodes.add(machine.server.port)
-        play(machine, case)
+        play(machine, case, fenced=True)
+        ran.setdefault(operation, set()).update(machine.ran)
         machine.close()
     assert len(nodes) == 3
 
@@ -119,17 +124,22 @@ def test_the_scripts_of_feeds(cluster: Cluster, name: str) -> None:
     machine.close()
 
 
-def test_the_scripts_about_nodes(cluster: Cluster) -> None:
-    keys = NodeKeys()
-    machine = Machine(cluster.node_of(keys.beats))
-    machine.keys = keys  # type: ignore[assignment]
-    assert machine.run("node/beat", "n", "7", "{}", "1") == [1, 0]
-    assert machine.run("node/census", HOUR_MS) == [[], ["n", "7"], []]
-    dead_ms = machine.run("node/bury", "n", "7", 0)
-    assert machine.run("node/part", "n", dead_ms, "", held=keys.held("n")) == 1
-    assert machine.run("node/elect", "n", HOUR_MS) == 0
-    assert machine.run("lock/release", "n") == 1
-    assert machine.run("lock/acquire", "n", HOUR_MS) == 1
-    assert machine.run("lock/release", "n") == 1
-    assert machine.run("node/probe", *scripts.commands()) == []
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
+def test_path_within_the_fence(cluster: Cluster, path: Callable[[Machine], None]) -> None:
+    """Chords, results, references, models and all the rest: each script as a user who may touch
+    the keys that it declares, which are in one slot, and no other."""
+    for node in cluster.nodes:
+        node.client().flushdb()
+    machine = Routed(cluster, path.__name__)
+    path(machine)
+    ran[path.__name__] = machine.ran
     machine.close()
+
+
+def test_every_script_has_run_within_the_fence(cluster: Cluster) -> None:
+    for operation in GRID.keys() - ran:  # where this test runs alone
+        test_grid_within_the_fence(cluster, operation)
+    for path in PATHS:
+        if path.__name__ not in ran:
+            test_path_within_the_fence(cluster, path)
+    assert set().union(*ran.values()) == set(scripts.names())

@@ -10,7 +10,9 @@ from celery import Celery
 
 from phonon_kombu.control import Operator
 from phonon_kombu.errors import ConfigurationError, JobError, NotClaimed, NotFound, NotStalled
+from phonon_kombu.thoonk import Thoonk
 from tests.control.holder import holding
+from tests.servers import wait_for
 
 
 def publish(app: Celery, count: int, task: str = "shop.add", **options: Any) -> list[str]:
@@ -53,6 +55,24 @@ def test_cancel_takes_a_job_from_its_worker(app: Celery, operator: Operator) -> 
             (job,) = operator.find(task_id)
             assert job.state == "scheduled" and job.failures == 2
             assert job.due_at == pytest.approx(operator.clock() + 600, abs=30)
+
+
+def test_listeners_hear_of_it(app: Celery, operator: Operator) -> None:
+    """As they do when a Thoonk session does the same."""
+    told: list[tuple[str, ...]] = []
+    (task_id,) = publish(app, 1)
+    with Thoonk(app.conf.broker_url) as thoonk, holding(app, 1):
+        for kind in ("stall", "retry", "cancel"):
+            thoonk.register_handler(kind, lambda *about, kind=kind: told.append((kind, *about)))
+        operator.cancel(task_id)
+        operator.stall(task_id, reason="why")
+        operator.retry(task_id)
+        with pytest.raises(NotClaimed):
+            operator.cancel(task_id)
+        wait_for(lambda: len(told) == 3)
+    assert told == [
+        ("cancel", "shop", task_id), ("stall", "shop", task_id, "why"), ("retry", "shop", task_id),
+    ]  # fmt: skip
 
 
 def test_retract(app: Celery, operator: Operator) -> None:

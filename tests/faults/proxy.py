@@ -54,8 +54,7 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port: int = self._listener.getsockname()[1]
+        self._listener = self._listen()
         #: What was forwarded, oldest first.
         self.commands: list[Command] = []
         self._lock = threading.Lock()
@@ -67,6 +66,11 @@ class Proxy:
         #: Set when the victim was killed.
         self.crashed = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def _listen(self) -> socket.socket:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port: int = listener.getsockname()[1]
+        return listener
 
     # What can be done to the line ----------------------------------------------------------
 
@@ -112,7 +116,8 @@ class Proxy:
                 near, _ = self._listener.accept()
                 connection = _Connection(near, socket.create_connection(self._target))
                 for sock in (connection.near, connection.far):
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    if sock.family == socket.AF_INET:
+                        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._connections.add(connection)
                 for pump in (self._requests, self._replies):
                     threading.Thread(target=pump, args=(connection,), daemon=True).start()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from kombu import Connection, Message
+from kombu import Connection, Message, Queue
 
 from phonon_kombu.store.keys import QueueKeys
+from phonon_kombu.thoonk import Thoonk
 from tests.kombu.exam import Broker, DrainPump, Inbox, PumpFactory
 from tests.servers import wait_for
 
@@ -54,6 +56,33 @@ def test_a_requeued_message_comes_again_marked(broker: Broker, pump: PumpFactory
     assert second.headers["own"] == "header"
     assert second.properties["correlation_id"] == "c"
     assert broker.get_all("q") == []
+
+
+@pytest.mark.phonon_only("stock tells nobody")
+@pytest.mark.parametrize("options", [{}, {"global_keyprefix": "p.", "hash_tags": False}])
+def test_listeners_hear_of_a_requeue(
+    broker: Broker, pump: PumpFactory, options: dict[str, Any]
+) -> None:
+    """Once for each; of messages that go back unharmed when a channel ends nothing is told."""
+    told: list[tuple[str, str]] = []
+    named = {"prefix": options.get("global_keyprefix", ""), "hash_tags": not options}
+    with Thoonk(broker.url, **named) as thoonk:  # type: ignore[arg-type]
+        thoonk.register_handler("cancel", lambda feed, id: told.append((feed, id)))
+        connection = broker.connection(transport_options=options)
+        connection.Producer().publish("x", routing_key="q", declare=[Queue("q")])
+        inbox = Inbox(ack=False)
+        broker.consumer(connection, "q", inbox)
+        running = pump(connection)
+        running.until(inbox.has(1))
+        inbox.messages[0].requeue()
+        running.until(inbox.has(2))
+        wait_for(lambda: len(told) == 1)
+        connection.release()
+        job = thoonk.job("q")
+        claimed = job.get(timeout=10)
+        job.cancel(claimed.id)
+        wait_for(lambda: len(told) == 2)
+    assert told == [("q", claimed.id)] * 2
 
 
 @pytest.mark.phonon_only("stock keeps no count")

@@ -14,6 +14,7 @@ from tests.servers import FakeRedisServer, RedisServer, server_name, start_serve
 #: ``@pytest.mark.needs("acl")``; a run on fakeredis leaves those tests out.
 FAKEREDIS_LACKS: dict[str, str] = {
     "acl": "its ACL checks the command that a client sends, not the commands inside a script",
+    "commandstats": "it does not count commands",
     "maxmemory": "it knows no limit",
     "script kill": "a script blocks the whole server, SCRIPT KILL included",
     "scale": "it takes many seconds for what is done to ten thousand jobs",

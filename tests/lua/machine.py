@@ -12,7 +12,7 @@ import redis
 
 from phonon_kombu.store.client import Link
 from phonon_kombu.store.keys import CHANNELS, LEVELS, QueueKeys, channel, finish_channel, wire_name
-from phonon_kombu.store.scripts import load
+from phonon_kombu.store.scripts import Prepared, load
 from tests.servers import RedisServer
 
 HOUR_MS = 3_600_000
@@ -120,7 +120,10 @@ class Machine:
 
     def run(self, name: str, *args: Any, **given: bytes) -> Any:
         """Run a script on this queue; bytes come back as text."""
-        prepared = load(name).prepare(self.keys, **given)
+        return self.call(load(name).prepare(self.keys, **given), *args)
+
+    def call(self, prepared: Prepared, *args: Any) -> Any:
+        """Run a script on keys that are not this queue's."""
         link = self.link
         if self.fenced is not None:
             link = self.fenced
@@ -182,10 +185,16 @@ class Machine:
         return int(self.run("job/finish", owner, *ids))
 
     def cancel(
-        self, owner: str, *ids: str, mode: str = "cancel", delay_ms: Any = "", limit: Any = ""
+        self,
+        owner: str,
+        *ids: str,
+        mode: str = "cancel",
+        delay_ms: Any = "",
+        limit: Any = "",
+        channel: str = "",
     ) -> int:
         """job/cancel."""
-        return int(self.run("job/cancel", owner, mode, delay_ms, limit, *ids))
+        return int(self.run("job/cancel", owner, mode, delay_ms, limit, channel, *ids))
 
     def shelve(
         self, id: str, item: str | None = None, other_id: str = "", level: int = 0,

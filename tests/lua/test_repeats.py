@@ -13,6 +13,7 @@ from phonon_kombu.store.scripts import load
 from tests.lua.machine import HOUR_MS, Machine, encoded
 from tests.lua.pictures import check
 from tests.lua.test_order import claim_all
+from tests.servers import wait_for
 
 
 def fill(m: Machine, count: int, **options: Any) -> list[str]:
@@ -93,6 +94,27 @@ def test_ends_repeated_change_nothing(machine: Machine) -> None:
     machine.retract("d")
     with pytest.raises(NotFound):
         machine.retract("d")
+
+
+def test_those_that_are_cancelled_are_announced(machine: Machine) -> None:
+    """Each once, those too that are stalled for it; nobody hears of those that are not."""
+    for id in "abcd":
+        machine.put(id)
+    machine.claim("A", 4)
+    with machine.client.pubsub() as heard:
+        heard.subscribe("told")
+        wait_for(lambda: heard.get_message(timeout=1) is not None)
+        assert machine.cancel("A", "a", "b", "nobody", channel="told") == 2
+        assert machine.cancel("A", "a", "b", channel="told") == 0
+        assert machine.cancel("B", "c", channel="told") == 0
+        assert machine.cancel("A", "c", limit=1, channel="told") == 1
+        assert machine.cancel("A", "d") == 1
+        machine.client.publish("told", "end")
+        found: list[Any] = []
+        while not found or found[-1] != b"end":
+            message = heard.get_message(timeout=1)
+            found += [message["data"]] if message else []
+    assert sorted(found[:2]) == [b"a", b"b"] and found[2:] == [b"c", b"end"]
 
 
 @pytest.mark.needs("scale")

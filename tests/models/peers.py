@@ -72,7 +72,7 @@ class Bus:
     @classmethod
     def next(cls) -> Message | None:
         """The next message."""
-        number = cls.link.command(b"LMOVE", b"bus", cls.mine, b"LEFT", b"RIGHT")
+        number = cls.link.command(b"LMOVE", b"{bus}", cls.mine, b"LEFT", b"RIGHT")
         return None if number is None else Message(number)
 
 
@@ -83,7 +83,7 @@ def consume(url: str, name: str, records: int, die: str = "") -> None:
     """
     with Connections(url, presence_grace=0.5) as made:
         Bus.link = made.hosts[0].link
-        Bus.mine = f"bus.{name}".encode()
+        Bus.mine = f"{{bus}}.{name}".encode()
         Bus.die_in_completion = die == "completion"
         registry = Registry(connections=made)
         Bus.link.command(b"INCR", b"ready")

@@ -67,13 +67,13 @@ def test_a_new_host_moves_only_its_share() -> None:
 def test_what_a_host_can_be(host: str, name: str, expected: dict[str, Any]) -> None:
     made = Connections([host], port=7000, db=3).hosts[0]
     assert made.name == name and "secret" not in repr(made)
-    kwargs = made._pool.connection_kwargs
+    kwargs = made.server.pool.connection_kwargs  # type: ignore[union-attr]
     assert {key: kwargs[key] for key in expected} == expected
 
 
 def test_options_of_redis() -> None:
     made = Connections("redis01", password="secret", socket_timeout=3).hosts[0]
-    assert made._pool.connection_kwargs["password"] == "secret"
+    assert made.server.pool.connection_kwargs["password"] == "secret"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,17 @@ def test_options_of_redis() -> None:
         (["a:port"], {}),
         (["http://a"], {}),
         (["a"], {"no_such_option": 1}),
+        ([], {}),
+        (5, {}),
+        (b"a", {}),
+        ({"a": 1}, {}),
+        (["a"], {"port": None}),
+        (["a"], {"port": "redis"}),
+        (["a"], {"db": "one"}),
+        (["a"], {"node_ttl": "60"}),
+        (["a"], {"presence_grace": 0}),
+        (["a"], {"heartbeat_interval": -1}),
+        (["a"], {"master_name": "main"}),
     ],
 )
 def test_hosts_that_make_no_sense(hosts: Any, options: dict[str, Any]) -> None:
@@ -98,6 +109,7 @@ def test_connecting(redis_server: RedisServer, redis_db: str) -> None:
     first = connect(hosts=["127.0.0.1"], port=redis_server.port, db=0)
     assert current() is first
     assert first.host_of("x").link.command(b"PING") == b"PONG"
+    assert repr(first) == f"<Connections 127.0.0.1:{redis_server.port}>"
     second = connect(f"phonon://{redis_db}")
     assert current() is second is connections.connection
     assert second.host_of("x").link.command(b"PING") == b"PONG"
@@ -108,6 +120,14 @@ def test_the_server_is_checked(redis_server: RedisServer, redis_db: str) -> None
     with (
         Connections(f"phonon://{redis_db}", prefix="p.") as made,
         pytest.raises(LayoutMismatch),
+    ):
+        _ = made.hosts[0].link
+
+
+def test_a_database_that_the_server_has_not(redis_server: RedisServer, redis_db: str) -> None:
+    with (
+        Connections("127.0.0.1", redis_server.port, db=10_000) as made,
+        pytest.raises(ConfigurationError, match="no database"),
     ):
         _ = made.hosts[0].link
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from phonon_kombu.phonon import connections, fields, lock, model, registry
+from phonon_kombu.phonon import connections, fields, lock, model, reference, registry
+from phonon_kombu.store import keys
+from tests.reference import PHONON
 
 PAGES = Path(__file__).parents[2] / "docs"
 
@@ -69,8 +71,35 @@ def test_the_how_to_for_locks(url: str) -> None:
     assert done == ["half", "half"]
 
 
+def test_the_reference_is_made_from_the_docstrings() -> None:
+    assert PHONON.path.read_text("utf-8") == PHONON.text()
+
+
+def test_the_reference_names_the_keys() -> None:
+    """As they are made."""
+    name, prefix = "<name>", "<prefix>"
+    references = keys.ReferenceKeys(name, prefix)
+    record = keys.RecordKeys("<record>", prefix=prefix)
+    models = keys.ModelsKeys(prefix)
+    for key in (
+        keys.lock_key(name, prefix),
+        *(references.holders, references.stalled, references.about),
+        *(record.row, record.holders, record.senders, record.seen),
+        *(models.held("<node>"), models.orphans),
+    ):
+        assert f"- `{key.decode()}`: " in PHONON.text()
+
+
 @pytest.mark.parametrize(
-    "thing", [connections.Connections, model.Model, registry.Registry, lock.Lock, fields]
+    "thing",
+    [
+        connections.Connections,
+        model.Model,
+        registry.Registry,
+        reference.Reference,
+        lock.Lock,
+        fields,
+    ],
 )
 def test_the_reference_names_everything(thing: object) -> None:
     page = (PAGES / "reference/phonon.md").read_text() + (PAGES / "reference/fields.md").read_text()

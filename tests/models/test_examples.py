@@ -123,7 +123,7 @@ def run_together(
 def test_sessions(redis_server: RedisServer, redis_db: str, tmp_path: Path) -> None:
     """Two processes, two hosts: every event is counted once."""
     with start_server() as other:
-        hosts = f"127.0.0.1:{redis_server.port},127.0.0.1:{other.port}"
+        hosts = f"127.0.0.1:{redis_server.port} 127.0.0.1:{other.port}"
         text, sent = run_together([["sessions.py"]] * 2, tmp_path, {"PHONON_HOSTS": hosts})
         left = [key for s in (redis_server, other) for key in s.client().scan_iter("model.row*")]
     assert printed(text)[0] == wanted(sent)

@@ -150,6 +150,11 @@ def test_times_that_make_no_sense(made: Connections, ttl: Any) -> None:
         Lock("x", ttl_seconds=ttl, connections=made)
 
 
+def test_a_name_that_is_none(made: Connections) -> None:
+    with pytest.raises(ConfigurationError, match="None is no name"):
+        Lock(None, connections=made)  # type: ignore[arg-type]
+
+
 def test_tasks_of_one_loop(made: Connections) -> None:
     """Tasks exclude each other, and the loop goes on while one waits."""
     inside: list[int] = []

@@ -109,6 +109,21 @@ def test_what_cannot_be_declared() -> None:
         type("Wrong", (Model,), {"NAME": "a.b"})
 
 
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"n": field.SumField}, r"Wrong\.n = Sum: a field is made by calling it, Sum\(\)"),
+        ({"merge": field.SumField()}, r"Wrong\.merge: a model has something of this name"),
+        ({"TTL": field.SumField()}, r"Wrong\.TTL: a model has something of this name"),
+        ({"TTL": "30"}, r"Wrong\.TTL = '30': it must be a number of seconds"),
+        ({"FLUSH_SECONDS": -1}, r"FLUSH_SECONDS = -1"),
+    ],
+)
+def test_declarations_that_cannot_be_meant(attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        type("Wrong", (Model,), attributes)
+
+
 def test_arguments_that_died() -> None:
     """A process that completes a record for others has none of their messages."""
 

@@ -51,7 +51,7 @@ class Consumers:
     def died(self, name: str) -> None:
         """Wait for its end, and deliver again what it had not finished."""
         self.running.pop(name).wait(60)
-        while self.client.lmove(f"bus.{name}", "bus", "RIGHT", "LEFT"):
+        while self.client.lmove(f"{{bus}}.{name}", "{bus}", "RIGHT", "LEFT"):
             pass
 
     def stop(self) -> None:
@@ -72,8 +72,8 @@ class Consumers:
 
     def finished(self) -> bool:
         """Whether no message is left and no record open."""
-        left = self.client.llen("bus") + sum(
-            self.client.llen(key) for key in self.client.scan_iter("bus.*")
+        left = self.client.llen("{bus}") + sum(
+            self.client.llen(key) for key in self.client.scan_iter("{bus}.*")
         )
         return not left and not list(self.client.scan_iter("model.row*"))
 
@@ -82,7 +82,7 @@ class Consumers:
 def consumers(url: str, redis_client: redis.Redis) -> Iterator[Consumers]:
     """None yet, and a bus with messages."""
     found = Consumers(url, redis_client)
-    redis_client.rpush("bus", *range(MESSAGES))
+    redis_client.rpush("{bus}", *range(MESSAGES))
     yield found
     found.end()
 
@@ -110,7 +110,7 @@ def test_all_live(consumers: Consumers) -> None:
 def in_the_middle(consumers: Consumers) -> bool:
     """Whether all hold records, some messages have been folded, and some have not been taken."""
     living = consumers.client.zcard("node.beats:{nodes}") >= len(consumers.running)
-    return living and 0 < int(consumers.client.llen("bus")) < MESSAGES - 100
+    return living and 0 < int(consumers.client.llen("{bus}")) < MESSAGES - 100
 
 
 @pytest.mark.parametrize("victims", ["a", "ab"])
@@ -156,17 +156,17 @@ def test_killed_within_on_complete(consumers: Consumers) -> None:
 
 def test_killed_with_nothing_left_on_the_bus(consumers: Consumers) -> None:
     """The dead one's records are completed though no message brings them up again."""
-    consumers.client.delete("bus")
+    consumers.client.delete("{bus}")
     consumers.start("idle")
     consumers.go()
-    consumers.client.rpush("bus", 3, 6)
-    wait_for(lambda: not consumers.client.llen("bus"), 60)
+    consumers.client.rpush("{bus}", 3, 6)
+    wait_for(lambda: not consumers.client.llen("{bus}"), 60)
     consumers.stop()
     consumers.client.delete("stop")
     assert [record["n"] for record in consumers.database()] == [9]
 
     # A live process that has a registry, and one that dies with a record half told.
-    consumers.client.rpush("bus", 1)
+    consumers.client.rpush("{bus}", 1)
     consumers.start("living")
     wait_for(lambda: len(consumers.database()) == 2, 60)
     consumers.start("b")

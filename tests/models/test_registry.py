@@ -206,6 +206,12 @@ def test_too_many_records(make: Any, made: Connections, redis_server: RedisServe
         Registry(max_entries=0)
 
 
+@pytest.mark.parametrize("given", ["record", Noting, None])
+def test_what_is_no_record(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is no record"):
+        Registry().register(given)
+
+
 def test_many_values_are_folded_at_once(make: Any, made: Connections) -> None:
     class Heavy(Noting):
         l = field.ListAppendField()  # noqa: E741

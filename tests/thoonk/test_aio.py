@@ -24,10 +24,10 @@ from phonon_kombu.errors import (
 )
 from phonon_kombu.store.scripts import load
 from phonon_kombu.thoonk import aio, subscription
+from tests.reference import FEEDS
 from tests.servers import RedisServer, free_port, start_server
 from tests.topologies import SentinelSetup, TlsServer
 
-from . import reference
 from .lossy import LossyLine
 from .test_events import EXPECTED, everything
 
@@ -51,7 +51,7 @@ def test_the_same_names() -> None:
         for method in dir(theirs):
             if method.startswith("_") or not callable(getattr(theirs, method)):
                 continue
-            if method in reference.INTERNAL:
+            if method in FEEDS.internal:
                 continue
             assert hasattr(ours, method), f"{name}.{method}"
             wanted, found = (

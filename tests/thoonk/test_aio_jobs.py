@@ -196,15 +196,52 @@ def test_the_job_of_a_killed_process_comes_back(
         child.stdout.close()
 
 
-def test_what_cannot_show_that_it_is_alive_claims_nothing() -> None:
+@pytest.mark.parametrize("by", ["client", "url"])
+def test_sentinel(by: str) -> None:
+    """The heart, which blocks, asks the same sentinels, and finds the master anew too."""
+
     async def main() -> None:
         with SentinelSetup() as setup:
-            sentinel = redis.asyncio.Sentinel([("127.0.0.1", s.port) for s in setup.sentinels])
-            async with aio.Thoonk(client=sentinel.master_for(setup.master_name)) as mine:
+            ports = [s.port for s in setup.sentinels]
+            sentinel = redis.asyncio.Sentinel([("127.0.0.1", port) for port in ports])
+            named: dict[str, Any] = {
+                "client": {"client": sentinel.master_for(setup.master_name)},
+                "url": {"url": f"{setup.url('phonon+sentinel')}?master_name={setup.master_name}"},
+            }[by]
+            async with aio.Thoonk(**named) as mine:
                 job = await mine.job("jobs")
-                await job.put("item")
-                with pytest.raises(ConfigurationError, match="alive"):
-                    await job.get(timeout=5)
+                await job.put("item", id="j")
+                assert (await job.get(timeout=5)).id == "j"
+                assert setup.master.client().zcard("node.beats:{nodes}") == 1
+                setup.master.client().wait(1, 5000)
+                await asyncio.to_thread(setup.fail_over)
+                replica = setup.replica.client()
+                run_id = str(replica.info("server")["run_id"])  # type: ignore[index]
+
+                def beats() -> bool:
+                    return any(run_id in p.decode() for p in replica.hvals("node.presence:{nodes}"))  # type: ignore[union-attr]
+
+                await asyncio.to_thread(wait_for, beats, 60)
+                await job.finish("j")
+                assert await job.get_ids() == []
+
+    asyncio.run(main())
+
+
+class Strange(redis.asyncio.Connection):
+    """A connection that only asyncio can make."""
+
+
+def test_what_cannot_show_that_it_is_alive_claims_nothing(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        pool = redis.asyncio.ConnectionPool(
+            connection_class=Strange, host="127.0.0.1", port=redis_server.port
+        )
+        async with aio.Thoonk(client=redis.asyncio.Redis(connection_pool=pool)) as mine:
+            job = await mine.job("jobs")
+            await job.put("item")
+            with pytest.raises(ConfigurationError, match="alive"):
+                await job.get(timeout=5)
 
     asyncio.run(main())
 

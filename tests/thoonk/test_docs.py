@@ -9,7 +9,7 @@ import pytest
 
 import phonon_kombu.thoonk as thoonk_room
 from phonon_kombu.store import embedded
-from tests.thoonk import reference
+from tests import reference
 
 PAGES = Path(__file__).parents[2] / "docs"
 
@@ -55,21 +55,21 @@ def test_the_tutorial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_reference_of_feeds_is_made_from_the_docstrings() -> None:
-    assert reference.PAGE.read_text("utf-8") == reference.page()
+    assert reference.FEEDS.path.read_text("utf-8") == reference.FEEDS.text()
 
 
 def test_every_method_says_what_it_does() -> None:
-    for kind in (*reference.CLASSES, thoonk_room.Job):
+    for kind in (*reference.FEEDS.classes, thoonk_room.Job):
         assert kind.__doc__
-        for name in reference.public(kind):
+        for name in reference.public(kind, reference.FEEDS.internal):
             assert getattr(kind, name).__doc__, f"{kind.__name__}.{name}"
 
 
 def test_the_reference_of_jobs_names_everything() -> None:
     """Each public method of a job feed, and each public name on one of the two pages."""
     page = (PAGES / "reference/thoonk-jobs.md").read_text("utf-8")
-    for name in [*reference.public(thoonk_room.Job), "paused"]:
+    for name in [*reference.public(thoonk_room.Job, reference.FEEDS.internal), "paused"]:
         assert f"`{name}(" in page or f".{name}`" in page or f"`{name}`" in page, name
-    both = page + reference.PAGE.read_text("utf-8")
+    both = page + reference.FEEDS.path.read_text("utf-8")
     for name in thoonk_room.__all__:
         assert name in both, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import redis
 
 import phonon_kombu.thoonk
 from phonon_kombu.errors import ConfigurationError, LayoutMismatch, ScriptRefused
-from phonon_kombu.thoonk import Thoonk
+from phonon_kombu.thoonk import Thoonk, aio
 from tests.servers import RedisServer, free_port, start_server
 from tests.topologies import SentinelSetup, TlsServer
 
@@ -63,6 +64,22 @@ def test_a_client(redis_server: RedisServer, redis_db: str) -> None:
 
 def test_host_and_options(redis_server: RedisServer, redis_db: str) -> None:
     assert works(Thoonk("127.0.0.1", redis_server.port, 0, socket_timeout=0.3))
+    assert works(Thoonk(f"127.0.0.1:{redis_server.port}"))
+
+
+def test_a_database_that_the_server_has_not(redis_server: RedisServer, redis_db: str) -> None:
+    with (
+        Thoonk("127.0.0.1", redis_server.port, 10_000) as session,
+        pytest.raises(ConfigurationError, match="no database"),
+    ):
+        session.get_feeds()
+
+    async def main() -> None:
+        async with aio.Thoonk("127.0.0.1", redis_server.port, 10_000) as session:
+            with pytest.raises(ConfigurationError, match="no database"):
+                await session.get_feeds()
+
+    asyncio.run(main())
 
 
 def test_tls() -> None:
@@ -91,6 +108,18 @@ def test_sentinel() -> None:
             setup.fail_over()
             job.finish("j", "result")
             assert job.get_result("j", timeout=5) == ("item", "result")
+
+
+def test_sentinel_by_url() -> None:
+    """The URL of the transport, with the name of the master."""
+    with SentinelSetup(password="secret") as setup:
+        url = setup.url("phonon+sentinel", login=":secret@")
+        with Thoonk(f"{url}?master_name={setup.master_name}") as session:
+            assert works(session)
+            assert "secret" not in repr(session) and setup.master_name in repr(session)
+            setup.master.client().wait(1, 5000)
+            setup.fail_over()
+            assert session.job("works").get_result("j", timeout=0) is not None
 
 
 def test_embedded(tmp_path: Path) -> None:
@@ -134,13 +163,22 @@ def test_nothing_secret_in_a_repr() -> None:
     "arguments",
     [
         {"url": "amqp://u:secret@host"},
+        {"url": "phonon://:secret@host:1/0?no_such_option=1"},
         {"url": "phonon+sentinel://:secret@host:1"},
+        {"url": "phonon+sentinel://:secret@host:one?master_name=main"},
+        {"url": "phonon+sentinel://:secret@host:1;redis://host:2?master_name=main"},
+        {"url": "phonon+sentinel://:secret@host:1/one?master_name=main"},
+        {"url": "phonon+sentinel://:secret@host:1?master_name=main&min_other_sentinels=x"},
+        {"url": "phonon+cluster://:secret@host:1"},
         {"url": "phonon://:secret@a:1;phonon://:secret@b:1"},
         {"url": "phonon://:secret@a:1,b:2/0"},
         {"url": "phonon://:secret@host:1/database"},
         {"url": "phonon://:secret@host:port/0"},
         {"url": "phonon://:secret@host:1/0?socket_timeout=soon"},
         {"url": "host"},
+        {"host": "host:port"},
+        {"host": "host", "port": "redis"},
+        {"host": "host", "db": "one"},
         {"url": ""},
         {"host": "phonon://:secret@host:1", "url": "phonon://:secret@host:1"},
         {"host": "phonon://:secret@host:1", "port": 1},

@@ -191,6 +191,9 @@ class Field(Generic[R]):
 class ID(Field[Any]):
     """What names a record. It is not aggregated: records are merged that have the same."""
 
+    def __set__(self, record: Any, value: str | int) -> None:
+        super().__set__(record, value)
+
     def zero(self) -> Any:
         return None
 

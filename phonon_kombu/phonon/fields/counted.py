@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar, overload
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from ...errors import ConfigurationError, FieldError, FieldOverflow
 from .base import LARGEST_INT, Field, Op, as_number, checked, written
 
-N = TypeVar("N", int, float)
+if TYPE_CHECKING:
+    # A type checker knows of defaults whatever the Python; ours has them from 3.13.
+    from typing_extensions import TypeVar as DefaultingTypeVar
+
+    N = DefaultingTypeVar("N", int, float, default=int)
+else:
+    N = TypeVar("N", int, float)
+R = TypeVar("R", covariant=True)
 
 #: The most edges of a histogram.
 MOST_EDGES = 1000
 
 
-class _Number(Field[N]):
-    """A field of numbers of one type.
+class _Number(Field[R], Generic[R, N]):
+    """A field that makes one result of numbers of one type.
 
     Arguments:
         data_type: ``int`` (exact up to 2**63 - 1) or ``float`` (sums are rounded as every sum of
@@ -26,12 +33,11 @@ class _Number(Field[N]):
 
     data_type: type
 
-    @overload
-    def __init__(self: _Number[int], data_type: type[int] = int) -> None: ...
-    @overload
-    def __init__(self: _Number[float], data_type: type[float]) -> None: ...
-    def __init__(self, data_type: Any = int) -> None:
+    def __init__(self, data_type: type[N] = int) -> None:
         self.data_type = checked(data_type)
+
+    def __set__(self, record: Any, value: N | Iterable[N] | None) -> None:
+        super().__set__(record, value)
 
     def options(self) -> dict[str, Any]:
         return {"data_type": self.data_type.__name__}
@@ -54,7 +60,7 @@ class _Number(Field[N]):
         return total
 
 
-class Sum(_Number[N]):
+class Sum(_Number[N, N]):
     """The sum of all values; 0 of none."""
 
     def zero(self) -> N:
@@ -102,7 +108,7 @@ class Count(Field[int]):
         return int(reply[0] or 0)
 
 
-class _Extreme(_Number[N]):
+class _Extreme(_Number[N | None, N]):
     """The smallest or the largest value; None of none."""
 
     idempotent = True
@@ -117,7 +123,7 @@ class _Extreme(_Number[N]):
             return b if a is None else a
         return self.better(a, b)
 
-    def result(self, partial: Any) -> N | None:  # type: ignore[override]
+    def result(self, partial: Any) -> N | None:
         return partial  # type: ignore[no-any-return]
 
     def ops(self, partial: Any, slot: bytes) -> list[Op]:
@@ -143,7 +149,7 @@ class Max(_Extreme[N]):
     better = staticmethod(max)
 
 
-class Mean(_Number[N]):
+class Mean(_Number[float | None, N]):
     """The mean of all values, a float; None of none. It is kept as their sum and their number."""
 
     def zero(self) -> Any:
@@ -155,7 +161,7 @@ class Mean(_Number[N]):
     def merge(self, a: Any, b: Any) -> Any:
         return (self.added(a[0], b[0]), a[1] + b[1])
 
-    def result(self, partial: Any) -> float | None:  # type: ignore[override]
+    def result(self, partial: Any) -> float | None:
         total, count = partial
         return total / count if count else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import ConfigurationError, FieldFull
 from .base import LARGEST_RANKING, Field, Op, pairs, written
@@ -13,11 +13,19 @@ from .base import LARGEST_RANKING, Field, Op, pairs, written
 #: How many entries a list or a set keeps unless told otherwise.
 DEFAULT_SIZE = 100_000
 
+R = TypeVar("R", covariant=True)
+
+#: A timestamp of a window: a number, or a time with its zone.
+Time = float | datetime
+
+#: What a set of distinct values takes.
+Scalar = str | int | float
+
 #: An entry with its rank: (score, JSON).
 Ranked = tuple[float, bytes]
 
 
-class _Gathered(Field[Any]):
+class _Gathered(Field[R]):
     """A list or set of JSON values.
 
     Arguments:
@@ -50,7 +58,7 @@ class _Gathered(Field[Any]):
         return [(self.kind.encode(), slot, [bound, *partial])]
 
 
-class ListAppend(_Gathered):
+class ListAppend(_Gathered[list[Any]]):
     """All values, in the order in which they came; those of different processes interleave as
     their folds did. A value is anything that can be written as JSON."""
 
@@ -74,11 +82,13 @@ class ListAppend(_Gathered):
         return list(reply)
 
 
-class SetAppend(_Gathered):
-    """The distinct values, text and numbers. As in a set, 1, 1.0 and True are one value (1)."""
+class _Distinct(_Gathered[R]):
+    """The distinct values, text and numbers."""
 
-    kind = "set"
     idempotent = True
+
+    def __set__(self, record: Any, value: Scalar | Iterable[Scalar] | None) -> None:
+        super().__set__(record, value)
 
     def zero(self) -> frozenset[bytes]:
         return frozenset()
@@ -99,6 +109,12 @@ class SetAppend(_Gathered):
     def merge(self, a: Any, b: Any) -> Any:
         return self.within(a | b)
 
+
+class SetAppend(_Distinct[set[Any]]):
+    """The distinct values, text and numbers. As in a set, 1, 1.0 and True are one value (1)."""
+
+    kind = "set"
+
     def result(self, partial: Iterable[bytes]) -> set[Any]:
         return {json.loads(entry) for entry in partial}
 
@@ -106,7 +122,7 @@ class SetAppend(_Gathered):
         return frozenset(reply)
 
 
-class CountDistinct(SetAppend):
+class CountDistinct(_Distinct[int]):
     """How many distinct values there were, an int.
 
     What one process gathers is counted exactly; what is folded is estimated, by a HyperLogLog of
@@ -121,7 +137,7 @@ class CountDistinct(SetAppend):
     def options(self) -> dict[str, Any]:
         return {}
 
-    def result(self, partial: Any) -> Any:
+    def result(self, partial: Any) -> int:
         return len(partial)
 
     def ops(self, partial: Any, slot: bytes) -> list[Op]:
@@ -130,7 +146,7 @@ class CountDistinct(SetAppend):
     def stored(self, reply: Any) -> Any:
         raise NotImplementedError("a HyperLogLog does not tell what it has seen")
 
-    def decode(self, reply: Any) -> Any:
+    def decode(self, reply: Any) -> int:
         return int(reply or 0)
 
 
@@ -187,6 +203,11 @@ class WindowedList(_Ranking):
 
     kind = "window"
 
+    def __set__(
+        self, record: Any, value: tuple[Time, Any] | Iterable[tuple[Time, Any]] | None
+    ) -> None:
+        super().__set__(record, value)
+
     def __init__(self, window_length: int = 10, window_seconds: float | None = None) -> None:
         self.window_length = self.size("window_length", window_length, LARGEST_RANKING)
         self.window_seconds = None if window_seconds is None else self.real(window_seconds)
@@ -235,6 +256,13 @@ class TopN(_Ranking):
     """
 
     kind = "top"
+
+    def __set__(
+        self,
+        record: Any,
+        value: float | tuple[float, Any] | Iterable[float | tuple[float, Any]] | None,
+    ) -> None:
+        super().__set__(record, value)
 
     def __init__(self, n: int = 10, largest: bool = True) -> None:
         self.n = self.size("n", n, LARGEST_RANKING)

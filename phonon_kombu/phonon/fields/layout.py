@@ -53,6 +53,8 @@ class Layout:
             self.fields[name].name = name
         if len(self.fields) > MOST_FIELDS:
             raise ConfigurationError(f"a record has {MOST_FIELDS} fields at the most")
+        #: The fields that are aggregated: all but an ID.
+        self.aggregated = {n: f for n, f in self.fields.items() if not isinstance(f, ID)}
         held = [field for field in self.fields.values() if field.kind]
         #: Whether a partial may grow with what goes into it.
         self.gathers = bool(held)
@@ -113,12 +115,12 @@ class Layout:
             return self.lift({})
         if isinstance(value, Mapping):
             return self.lift(value)
-        if len(self.fields) != 1:
+        if len(self.aggregated) != 1:
             raise FieldError(
-                f"there are {len(self.fields)} fields and one value that is no mapping: "
+                f"there are {len(self.aggregated)} fields and one value that is no mapping: "
                 f"{type(value).__name__}"
             )
-        return self.lift({next(iter(self.fields)): value})
+        return self.lift({next(iter(self.aggregated)): value})
 
     def merge(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
         """Partials of all that went into `a` and then into `b`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 from ..feed import FeedSteps
@@ -9,7 +10,7 @@ from ..job import JobSteps
 from ..live import Match
 from ..queue import PyQueueSteps, QueueSteps
 from ..sorted_feed import SortedFeedSteps
-from ..steps import awaiting
+from ..steps import aperform, awaiting
 from .live import Live
 
 
@@ -98,7 +99,12 @@ class Job(JobSteps):
     look = awaiting(JobSteps._look_at)
     pause = awaiting(JobSteps._pause)
     resume = awaiting(JobSteps._resume)
-    paused = property(awaiting(JobSteps._paused))
+
+    @property
+    def paused(self) -> Awaitable[bool]:
+        """Whether the feed is paused, to be awaited."""
+        return aperform(self.session, self._paused())
+
     configure = awaiting(JobSteps._configure)
     maintenance = awaiting(JobSteps._maintenance)
 

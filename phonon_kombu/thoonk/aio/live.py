@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-from queue import Empty
 from time import monotonic
-from types import TracebackType
 
 from ..base import seconds
 from ..items import Items
 from ..live import Change, Match, Query
 from ..notices import GAP
 from ..steps import aperform
+from ..streams import AsyncStream
 from .subscription import Subscription
 
 
-class Live:
+class Live(AsyncStream[Change]):
     """A live query: an async iterator of :class:`.Change`, an async context manager.
 
     As :class:`phonon_kombu.thoonk.Live`; it begins when it is entered, or first asked.
@@ -27,11 +24,6 @@ class Live:
         self._session = feed.session
         self._subscription = Subscription(self._session, self._query.topics())
         self._reading = True
-
-    async def __aiter__(self) -> AsyncIterator[Change]:
-        with contextlib.suppress(Empty):
-            while True:
-                yield await self.get()
 
     async def get(self, timeout: float | None = None) -> Change:
         """The next change. As :meth:`phonon_kombu.thoonk.Live.get`."""
@@ -56,11 +48,3 @@ class Live:
     async def __aenter__(self) -> Live:
         await self._subscription.__aenter__()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()

@@ -8,7 +8,6 @@ import inspect
 import logging
 from collections.abc import Iterable
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 import redis
@@ -17,6 +16,7 @@ import redis.asyncio
 from ...store import addresses
 from ...store.aio import AsyncLink
 from ...store.client import CONNECTION_ERRORS, translate
+from ...store.closing import AsyncClosing
 from ..base import Base
 from ..catalog import Catalog, Config
 from ..events import Handler, Handlers
@@ -31,7 +31,7 @@ from .subscription import Subscription
 logger = logging.getLogger("phonon_kombu.thoonk")
 
 
-class Thoonk(Catalog, Membership):
+class Thoonk(Catalog, Membership, AsyncClosing):
     """A session with one Redis server, for one event loop. An async context manager.
 
     Arguments and errors as those of :class:`phonon_kombu.thoonk.Thoonk`; a `client` is a
@@ -53,14 +53,10 @@ class Thoonk(Catalog, Membership):
     ) -> None:
         super().__init__(prefix, hash_tags, decode, KINDS)
         self._pool = addresses.pool_of(host, port, db, url, client, options, redis.asyncio)
-        self._client = client  # a Sentinel's connections ask its pool for the master
         self.link = AsyncLink(self.connect, self.release)
         self._handlers = Handlers()
         self._subscription: Subscription | None = None
         self._listener: asyncio.Task[None] | None = None
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.address}>"
 
     def __getattr__(self, name: str) -> Any:
         """A registered feed type: ``await thoonk.wishlist("name")``."""
@@ -70,11 +66,6 @@ class Thoonk(Catalog, Membership):
         return lambda feed, config=None, **options: aperform(
             self, self._open(kind, feed, config, **options)
         )
-
-    @property
-    def address(self) -> str:
-        """Where the server is, for people to read; without credentials."""
-        return addresses.address_of(self._pool)
 
     # Feeds -----------------------------------------------------------------------------------
 
@@ -121,10 +112,7 @@ class Thoonk(Catalog, Membership):
     async def job(
         self, name: str, config: Config | None = None, *, serializer: str | None = None
     ) -> Job:
-        """As :meth:`phonon_kombu.thoonk.Thoonk.job`.
-
-        A client of Sentinel cannot be used to claim jobs in asyncio.
-        """
+        """As :meth:`phonon_kombu.thoonk.Thoonk.job`."""
         return await aperform(self, self._open(Job, name, config, serializer=serializer))
 
     def register_feedtype(self, feedtype: str, kind: type[Base]) -> None:
@@ -205,14 +193,6 @@ class Thoonk(Catalog, Membership):
     async def __aenter__(self) -> Thoonk:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
     async def connect(self, pool: Any = None) -> Any:
         """A connection for a conversation of its own, to be given to :meth:`release` after it."""
         try:
@@ -231,10 +211,6 @@ class Thoonk(Catalog, Membership):
     async def subscribe(self, topics: Iterable[Topic]) -> Subscription:
         """Listen to these topics."""
         return await Subscription(self, topics).__aenter__()
-
-    def listening_pool(self, patience_seconds: float) -> Any:
-        """The pool for connections that listen for notices."""
-        return addresses.impatient(self._pool, patience_seconds)
 
     async def wait(self, wake: bytes, seconds: float) -> None:
         """Wait until the key `wake` is set, for so many seconds at the most, and take it away."""

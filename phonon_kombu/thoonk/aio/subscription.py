@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from queue import Empty
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 import redis
@@ -15,10 +14,11 @@ import redis
 from ...store.client import CONNECTION_ERRORS, translate
 from ..base import seconds
 from ..notices import Notice, Topic
+from ..streams import AsyncStream
 from ..subscription import PATIENCE_SECONDS, PING_SECONDS, Listening
 
 
-class Subscription(Listening):
+class Subscription(Listening, AsyncStream[Notice]):
     """Notices as they come: an async iterator and context manager. Made by :meth:`.Thoonk.listen`.
 
     It subscribes when it is entered, or first asked. For the rest as
@@ -28,11 +28,6 @@ class Subscription(Listening):
     def __init__(self, session: Any, topics: Iterable[Topic]) -> None:
         super().__init__(session, topics)
         self._confirmed = asyncio.Event()
-
-    async def __aiter__(self) -> AsyncIterator[Notice]:
-        with contextlib.suppress(Empty):
-            while not self._closed:
-                yield await self.get()
 
     async def get(self, timeout: float | None = None) -> Notice:
         """The next notice. As :meth:`phonon_kombu.thoonk.Subscription.get`."""
@@ -72,14 +67,6 @@ class Subscription(Listening):
         if self._connection is None:
             await self._connect()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # The connection --------------------------------------------------------------------------
 

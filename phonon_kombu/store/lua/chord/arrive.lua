@@ -15,6 +15,7 @@ COST    O(log closing) ]]
 --- @include store
 local chord, seen, members, closing = KEYS[1], KEYS[3], KEYS[4], KEYS[5]
 --- @include complete
+--- @include answer
 --- @include arrival
 if ARGV[9] ~= '' then
   local stored = store(KEYS[6], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13])
@@ -44,16 +45,4 @@ if state == 'open' and arrival(ARGV[2], ARGV[3]) then
     end
   end
 end
-local at = now()
-if complete(ARGV[6], at, ARGV[7], ARGV[1]) then
-  what = 1
-elseif state == 'closing' and at >= tonumber(found[3]) then
-  redis.call('HSET', chord, 'closer', ARGV[6], 'until', at + ARGV[7])
-  redis.call('ZADD', closing, at + ARGV[7], ARGV[1])
-  what = 1
-end
-if what == 1 then
-  return { 1, tonumber(redis.call('HGET', chord, 'arrived')), found[5] + (found[6] or 0),
-    found[4] or '' }
-end
-return { what, count }
+return answer(found, what, count, ARGV[6], ARGV[7], ARGV[1])

@@ -18,6 +18,7 @@ for i = 12, #ARGV do
   delta[i - 11] = ARGV[i]
 end
 --- @include complete
+--- @include answer
 --- @include arrival
 --- @include fold
 local found = redis.call('HMGET', chord, 'state', 'closer', 'until', 'nested', 'size', 'grown')
@@ -53,16 +54,4 @@ if new then
     end
   end
 end
-local at = now()
-if complete(ARGV[4], at, ARGV[5], ARGV[1]) then
-  what = 1
-elseif state == 'closing' and at >= tonumber(found[3]) then
-  redis.call('HSET', chord, 'closer', ARGV[4], 'until', at + ARGV[5])
-  redis.call('ZADD', closing, at + ARGV[5], ARGV[1])
-  what = 1
-end
-if what == 1 then
-  return { 1, tonumber(redis.call('HGET', chord, 'arrived')), found[5] + (found[6] or 0),
-    found[4] or '' }
-end
-return { what, count }
+return answer(found, what, count, ARGV[4], ARGV[5], ARGV[1])

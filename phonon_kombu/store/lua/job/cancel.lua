@@ -7,7 +7,8 @@ ARGV    1 owner ('' whoever holds them)
         3 delay_ms ('' none: else they become scheduled)
         4 max_deliveries ('' no limit: a job that failed so often is stalled; where the queue's
         config has one, that counts)
-        5+ ids (after an empty one, jobs that stay before them where these stand in front)
+        5 channel ('' none: else each one is announced on it)
+        6+ ids (after an empty one, jobs that stay before them where these stand in front)
 RETURNS how many were given back   ERRORS none
 STATES  claimed -> ready, scheduled, stalled   COST O(ids * (log n + jobs that stay before)) ]]
 --- @include now
@@ -19,7 +20,7 @@ local levels = { unpack(KEYS, 11) }
 local at, counts = now(), ARGV[2] == 'cancel'
 local limit = counts and most_deliveries(ARGV[4])
 local given, stay, staying = {}, {}, 0
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   if staying > 0 then
     stay[ARGV[i]] = true
     staying = staying + 1
@@ -49,6 +50,9 @@ for i = #given, 1, -1 do
       else
         ready(id, true, stay, staying - 1)
       end
+    end
+    if ARGV[5] ~= '' then
+      redis.call('PUBLISH', ARGV[5], id)
     end
   end
 end
