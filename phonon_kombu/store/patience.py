@@ -19,7 +19,7 @@ from typing import Any
 
 import redis
 import redis.asyncio
-from redis.exceptions import ConnectionError, TimeoutError
+from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError
 
 #: How long a command may remain without a reply before its connection is given up.
 SILENCE_SECONDS = 30.0
@@ -105,7 +105,10 @@ def greet(connection: Any) -> None:
     own = connection.socket_timeout
     with at_most(GREETING_SECONDS if own is None else min(own, GREETING_SECONDS)):
         hurry(connection)
-        connection.on_connect()
+        try:
+            connection.on_connect()
+        except AuthenticationError as error:
+            raise type(error)(f"the server refuses the user or the password: {error}") from None
     relax(connection)
 
 
