@@ -1,6 +1,7 @@
 """The Celery application of the chord benchmarks: broker and results on the same server.
 
-``PHONON_BENCH_BROKER`` and ``PHONON_BENCH_BACKEND`` name them.
+``PHONON_BENCH_BROKER`` and ``PHONON_BENCH_BACKEND`` name them; with ``PHONON_BENCH_ACKS_LATE`` set
+to ``1`` tasks are acknowledged after they ran.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ app = Celery(
     backend=os.environ.get("PHONON_BENCH_BACKEND"),
 )
 app.conf.broker_connection_retry_on_startup = True
+app.conf.task_acks_late = os.environ.get("PHONON_BENCH_ACKS_LATE") == "1"
 
 BLOB_BYTES = 10_240
 

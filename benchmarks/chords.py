@@ -9,19 +9,18 @@ import time
 import redis
 
 from benchmarks.measure import Context, Figures, per_message
-from benchmarks.processes import Client, Process
+from benchmarks.processes import Client, Process, RunFailed
 from benchmarks.worker import POOLS, STOP_TIMEOUT_SECONDS
 
 SAMPLE_SECONDS = 0.002
 
 
-def start_worker(context: Context, pool: str = "prefork") -> Process:
+def start_worker(context: Context, pool: str = "prefork", acks_late: bool = False) -> Process:
     """A worker of the chord application with Celery's default settings."""
+    env = {"PHONON_BENCH_BROKER": context.url, "PHONON_BENCH_BACKEND": backend_url(context)}
+    env["PHONON_BENCH_ACKS_LATE"] = str(int(acks_late))
     command = [sys.executable, "-m", "celery", "-A", "benchmarks.chordapp", "worker"]
-    return Process(
-        [*command, *POOLS[pool], "--loglevel", "ERROR"],
-        env={"PHONON_BENCH_BROKER": context.url, "PHONON_BENCH_BACKEND": backend_url(context)},
-    )
+    return Process([*command, *POOLS[pool], "--loglevel", "ERROR"], env=env)
 
 
 def backend_url(context: Context) -> str:
@@ -86,11 +85,12 @@ def chord(
     return figures
 
 
-def apply_with_results(context: Context) -> Figures:
+def apply_with_results(context: Context, keep: bool = True) -> Figures:
     """Calls a second."""
     context.server.reset()
     count = context.sizes.publish_messages // 4
-    spec = {"url": context.url, "backend": backend_url(context), "count": count}
+    backend = backend_url(context)
+    spec = {"url": context.url, "backend": backend, "count": count, "keep": keep}
     with Client("apply_with_results", **spec) as client:
         figures = context.watched(client, count)
         client.finish()
@@ -114,29 +114,41 @@ def get_latency(context: Context) -> Figures:
     return figures
 
 
-def tasks_with_results(context: Context, pool: str) -> Figures:
+def tasks_with_results(context: Context, pool: str, acks_late: bool) -> Figures:
     """Tasks a second with their results kept, all queued before the worker starts."""
     context.server.reset()
     count = context.sizes.tasks
-    spec = {"url": context.url, "backend": backend_url(context), "count": count}
+    backend = backend_url(context)
+    spec = {"url": context.url, "backend": backend, "count": count, "keep": True}
     with Client("apply_with_results", **spec) as client:
         client.wait_ready()
         client.go()
         client.result()
         client.finish()
     kept = redis.Redis(host="127.0.0.1", port=context.server.port, db=1)
-    worker = start_worker(context, pool)
+    worker = start_worker(context, pool, acks_late)
     try:
-        started, first, deadline = 0, 0.0, time.monotonic() + 170
-        while (found := kept.dbsize()) < count:
-            worker.check_alive()
-            if found and not started:
-                started, first = found, time.perf_counter()
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.005)
-        seconds = time.perf_counter() - first
+        deadline = time.monotonic() + 170
+        while not (started := kept.dbsize()):
+            _look_again(worker, deadline)
+        first, before = time.perf_counter(), context.server.snapshot()
+        looks = 0
+        while kept.dbsize() < count:
+            _look_again(worker, deadline)
+            looks += 1
+        seconds, after = time.perf_counter() - first, context.server.snapshot()
     finally:
         worker.stop(STOP_TIMEOUT_SECONDS)
         kept.close()
-    return {"rate": (count - started) / seconds, "seconds": seconds}
+    delta = after.since(before)
+    delta["commands"] -= looks + 1
+    delta["reads"] -= looks + 1
+    done = count - started
+    return {"rate": done / seconds, "seconds": seconds, **per_message(delta, done)}
+
+
+def _look_again(worker: Process, deadline: float) -> None:
+    worker.check_alive()
+    if time.monotonic() > deadline:
+        raise RunFailed("not all tasks have run in time")
+    time.sleep(0.005)

@@ -224,9 +224,13 @@ def all_measurements() -> dict[str, Callable[[Context], Figures]]:
     for task in ("blob", "blob_size"):
         found[f"chord-memory-{task}"] = _with(chords.chord, size=1000, task=task, memory=True)
     found["apply_with_results"] = chords.apply_with_results
+    found["apply_and_drop"] = _with(chords.apply_with_results, keep=False)
     found["get_latency"] = chords.get_latency
     for pool in ("solo", "prefork"):
-        found[f"results-{pool}"] = _with(chords.tasks_with_results, pool=pool)
+        for late in (False, True):
+            found[f"results-{pool}-{'late' if late else 'early'}"] = _with(
+                chords.tasks_with_results, pool=pool, acks_late=late
+            )
     return found
 
 

@@ -183,17 +183,22 @@ def _chords() -> list[Row]:
                "peak_bytes", _at_most(0.5)),
         _plain("chords", "... aggregated by Sum (stock: plain)", "bytes",
                "chord-memory-blob_size", "peak_bytes", _at_most(0.01)),
-        _plain("chords", "apply_async with results", "calls/s", "apply_with_results", "rate",
-               _at_least(1.8)),
+        _plain("chords", "apply_async with results, dropped at once", "calls/s", "apply_and_drop",
+               "rate", _at_least(1.8)),
+        _plain("chords", "... held", "calls/s", "apply_with_results", "rate", _at_least(1.8)),
         _plain("chords", "get() of a task that is finishing, p50", "us", "get_latency",
                "finishing", _at_most(1.0)),
         _plain("chords", "get() of a finished task, p50", "us", "get_latency", "finished",
                _at_most(1.0)),
-        _plain("chords", "tasks with results, solo", "tasks/s", "results-solo", "rate",
-               _at_least(3.5)),
-        _plain("chords", "tasks with results, prefork -c 2", "tasks/s", "results-prefork", "rate",
-               _at_least(2.2)),
     ]  # fmt: skip
+    for pool, bound in (("solo", 3.5), ("prefork", 2.2)):
+        for acks in ("early", "late"):
+            source, title = f"results-{pool}-{acks}", f"{_POOLS[pool]}, acks {acks}"
+            rows += [
+                _plain("chords", f"tasks with results, {title}", "tasks/s", source, "rate",
+                       _at_least(bound)),
+                _plain("chords", "... socket reads a task", "", source, "reads", None),
+            ]  # fmt: skip
     return rows
 
 

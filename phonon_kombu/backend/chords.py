@@ -26,6 +26,7 @@ from . import takeover
 from .aggregate import delta_of, layout_in
 from .closer import Closing
 from .closing import LEASE_MS, resuming
+from .pointing import POINT_BYTES
 from .storing import encoded
 
 logger = logging.getLogger("phonon_kombu.backend")
@@ -34,7 +35,7 @@ logger = logging.getLogger("phonon_kombu.backend")
 HIGHEST_INDEX = 2**23 - 1
 
 #: What the script chord/arrive says.
-WAITS, CLOSER, NOT_COUNTED, NO_CHORD, JUDGE = range(5)
+WAITS, CLOSER, NOT_COUNTED, NO_CHORD, JUDGE, ANOTHER, PROLONG = range(7)
 
 
 class Chords(Closing):
@@ -71,7 +72,7 @@ class Chords(Closing):
         flat = [part for field in fields.items() for part in field]
         self.run(
             load("chord/open").prepare(self.chord_keys(group_id, layout)),
-            group_id, "1" if resuming() else "", self._chord_life or "", *flat,
+            group_id, resuming(), self._chord_life or "", *flat,
         )  # fmt: skip
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
@@ -171,7 +172,13 @@ class Chords(Closing):
             retry(function, *args, **fallback)
 
     def _arrive(
-        self, request: Any, state: str, result: Any, value: bytes, delta: Any = None
+        self,
+        request: Any,
+        state: str,
+        result: Any,
+        value: bytes,
+        delta: Any = None,
+        point: bool = True,
     ) -> None:
         takeover.watch(self)
         group_id, token = request.group, uuid4().hex
@@ -183,7 +190,10 @@ class Chords(Closing):
         common = (token, LEASE_MS, self._chord_life or "")
         store = (value, ttl, *self._result_head, "")
         if delta is None:
-            part = self.encode([1, request.id, state, self.encode_result(result, state)])
+            # A chord that never expires would outlive a result that does.
+            lasting = self._chord_life or not ttl
+            pointed = point and lasting and state == states.SUCCESS and len(value) >= POINT_BYTES
+            part = b"" if pointed else self._part(request.id, state, result)
             what, *more = self.run(
                 load("chord/arrive").prepare(keys, result=key),
                 group_id, request.id, index, part,
@@ -198,10 +208,15 @@ class Chords(Closing):
         if what == JUDGE:
             self._keep(key, value, ttl)
             self._arrive(request, state, result, b"", delta)
+        elif what == ANOTHER:
+            self._arrive(request, state, result, value, delta, point=False)
+        elif what == PROLONG:
+            self.prolong(group_id, self._lifetime(states.SUCCESS), self._chord_life)
+            self._arrive(request, state, result, value, delta, point)
         elif what == CLOSER:
             callback = maybe_signature(request.chord, app=self.app)
             try:
-                self.close_chord(group_id, callback, token, more[2] == b"1")
+                self.close_chord(group_id, callback, token, more[2] == b"1", more[3])
             except Exception:
                 # This task is done, whatever becomes of the body: any worker takes over.
                 logger.exception("Chord %r could not be closed here", group_id)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from functools import partial
+from operator import attrgetter
 from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
@@ -23,7 +25,7 @@ from ..store.keys import AggregateKeys, ChordKeys
 from ..store.scripts import load
 from .aggregate import layout_in, plain
 from .closing import LEASE_MS, Lease, publishing
-from .storing import Storing
+from .pointing import Pointing
 
 logger = logging.getLogger("phonon_kombu.backend")
 
@@ -31,14 +33,14 @@ logger = logging.getLogger("phonon_kombu.backend")
 #: which is as good.
 REMEMBER_SECONDS = 3600
 
-#: Parts read at once when a chord is closed.
-SLICE = 200
+#: A body whose parts take so many bytes is sent compressed.
+COMPRESSED_BYTES = 1024 * 1024
 
 #: Seconds between two looks for results that a nested header needs.
 JOIN_SECONDS = 0.1
 
 
-class Closing(Storing):
+class Closing(Pointing):
     """What a :class:`~.backend.PhononBackend` does when all parts of a chord are there."""
 
     @cached_property
@@ -60,13 +62,16 @@ class Closing(Storing):
         fields = layout.keys(group_id, self._key_prefix, "chord", "chords")
         return AggregateKeys(group_id, fields, self._key_prefix)
 
-    def close_chord(self, group_id: str, callback: Any, token: str, nested: bool) -> None:
+    def close_chord(
+        self, group_id: str, callback: Any, token: str, nested: bool, opened: bytes
+    ) -> None:
         """Publish the body, then clear up. Only for the holder of the lease.
 
         Arguments:
             callback: the body's signature, its task id fixed.
             token: of the lease.
             nested: the header holds groups, whose structure has been saved.
+            opened: when the chord was opened: it may be opened again, under the same id.
         """
         lease = load("chord/lease").prepare(self.chord_keys(group_id))
 
@@ -74,7 +79,7 @@ class Closing(Storing):
             return bool(self.run(lease, group_id, token, LEASE_MS) == 0)
 
         try:
-            with Lease(renew), publishing():
+            with Lease(renew), publishing(f"{group_id}:{opened.decode()}"):
                 self._publish_body(group_id, callback, nested)
         except (*self.connection_errors, OperationalError):
             raise  # nothing is cleared up: whoever takes over will find all there is
@@ -86,8 +91,10 @@ class Closing(Storing):
     def _publish_body(self, group_id: str, callback: Any, nested: bool) -> None:
         try:
             layout = layout_in(callback)
+            values: Any
+            size = 0
             if layout is None:
-                values = self._parts(group_id, nested)
+                values, size = self._parts(group_id, nested)
             else:
                 values = self._aggregate(group_id, layout)
         except ChordError as error:
@@ -100,10 +107,23 @@ class Closing(Storing):
             return
         try:
             # Publishing waits between its own retries; Celery 5.6 does not know that.
-            getattr(self.app.amqp, "_retry_publish", _call)(callback.delay, values)
+            publish = partial(callback.apply_async, **self._body_options(callback, size))
+            getattr(self.app.amqp, "_retry_publish", _call)(publish, (values,))
         except Exception as error:
             logger.exception("Chord callback for %r raised: %r", group_id, error)
             self.chord_error_from_stack(callback, ChordError(f"Callback error: {error!r}"))
+
+    def _body_options(self, callback: Any, size: int) -> dict[str, Any]:
+        """How a large body is sent: compressed, unless somebody has said how.
+
+        The broker holds such a message twice while a worker takes it, and it is as large as all
+        the parts together.
+        """
+        how = self._transport_options.get("chord_body_compression", "gzip")
+        if size < COMPRESSED_BYTES or not how:
+            return {}
+        chosen = callback.options.get("compression") or self.app.conf.task_compression
+        return {} if chosen else {"compression": how}
 
     def _clear_up(self, group_id: str, callback: Any, token: str) -> None:
         try:
@@ -114,37 +134,25 @@ class Closing(Storing):
         if not self.run(script, group_id, token, REMEMBER_SECONDS):
             logger.warning("Chord %r was taken over while it was being closed", group_id)
 
-    def _parts(self, group_id: str, nested: bool) -> Any:
-        """What the body is called with. Raises :exc:`ChordError` for the first failed part."""
+    def _parts(self, group_id: str, nested: bool) -> tuple[list[Any], int]:
+        """What the body is called with, and about how large that is, in bytes.
+
+        Raises :exc:`ChordError` for the first failed part.
+        """
         if nested:
             header = GroupResult.restore(group_id, app=self.app)
             if header is not None:
                 return self._joined(header)
-        found: list[tuple[float, bytes]] = []
-        for entries in self._arrived(group_id):
-            found += entries
+        found = [part for parts in self._arrived(group_id) for part in parts]
         if self._chord_zset:
-            found.sort(key=lambda entry: entry[0])
-        return [self._unpack_chord_result(part, self.decode) for _, part in found]
-
-    def _arrived(self, group_id: str) -> Iterator[list[tuple[float, bytes]]]:
-        """The parts in the order in which they came, in slices: index, encoded part."""
-        key, start = self.chord_keys(group_id).arrived, 0
-        while True:
-            entries = self.ensure(
-                self.link.command, (b"LRANGE", key, b"%d" % start, b"%d" % (start + SLICE - 1))
-            )
-            split = [entry.partition(b":") for entry in entries]
-            yield [(int(index) if index else math.inf, part) for index, _, part in split]
-            start += SLICE
-            if len(entries) < SLICE:
-                return
+            found.sort(key=attrgetter("place"))
+        return [part.value() for part in found], sum(part.size for part in found)
 
     def _aggregate(self, group_id: str, layout: Layout) -> dict[str, Any]:
         """What the body is called with. Raises :exc:`ChordError` if a part has failed."""
         # Only failed parts are kept. The first few say enough.
-        for _, part in sorted(next(self._arrived(group_id))):
-            self._unpack_chord_result(part, self.decode)
+        for part in sorted(next(self._arrived(group_id)), key=attrgetter("place")):
+            part.value()
         return self.aggregate_so_far(group_id, layout)
 
     def aggregate_so_far(self, group_id: str, layout: Layout) -> dict[str, Any]:
@@ -152,8 +160,8 @@ class Closing(Storing):
         fields = layout.keys(group_id, self._key_prefix, "chord", "chords")
         return plain(self.ensure(layout.read, (self.link, fields)))
 
-    def _joined(self, header: Any) -> list[Any]:
-        """The values of a header that holds groups, in its structure.
+    def _joined(self, header: Any) -> tuple[list[Any], int]:
+        """The values of a header that holds groups, in its structure, and about how large they are.
 
         Waits for results that are kept elsewhere than here as long as the setting
         ``result_chord_join_timeout`` says; raises what a part has failed with.
@@ -163,10 +171,12 @@ class Closing(Storing):
         ids = list(leaves(header))
         keys = [self.get_key_for_task(id) for id in ids]
         found: dict[str, Any] = {}
+        size = 0
         while True:
             for id, value in zip(ids, self.ensure(self.mget, (keys,)), strict=True):
                 meta = self.decode_result(value) if value else None
                 if meta is not None and meta["status"] in states.READY_STATES:
+                    size += len(value) if id not in found else 0
                     found[id] = meta
             if len(found) == len(set(ids)):
                 break
@@ -182,8 +192,7 @@ class Closing(Storing):
                 raise meta["result"]
             return meta["result"]
 
-        values: list[Any] = value_of(header)
-        return values
+        return value_of(header), size
 
     def take_over(self, group_id: str) -> int:
         """Close the chord if its closer's lease has ended.
@@ -196,15 +205,15 @@ class Closing(Storing):
                              group_id, token, LEASE_MS)  # fmt: skip
         if left:
             return left
-        body, content_type, encoding, nested = self.link.command(
-            b"HMGET", keys.chord, b"body", b"type", b"encoding", b"nested"
+        body, content_type, encoding, nested, opened = self.link.command(
+            b"HMGET", keys.chord, b"body", b"type", b"encoding", b"nested", b"opened"
         )
         stored = loads(
             body, content_type.decode(), encoding.decode(), accept=self._body_accept
         )  # fmt: skip
         callback = maybe_signature(stored, app=self.app)
         logger.warning("Chord %r: its closer is gone, taking over", group_id)
-        self.close_chord(group_id, callback, token, nested == b"1")
+        self.close_chord(group_id, callback, token, nested == b"1", opened or b"")
         return 0
 
     @cached_property

@@ -20,27 +20,32 @@ LEASE_MS = 4000
 #: than any closer's death can remain unnoticed. Milliseconds.
 DEDUPLICATION_MS = 3_600_000
 
-_closing: ContextVar[bool] = ContextVar("phonon_closing", default=False)
+#: Which chord's body this code publishes.
+_closing: ContextVar[str] = ContextVar("phonon_closing", default="")
 
 
-def resuming() -> bool:
-    """Whether this code publishes the body of a chord, perhaps not as the first to do so."""
+def resuming() -> str:
+    """Which chord's body this code publishes, perhaps not as the first to do so; '' if none's."""
     return _closing.get()
 
 
 def _add_id(headers: dict[str, Any] | None = None, **_: Any) -> None:
-    """Give each message of a body an id by which its second coming is recognised."""
+    """Give each message of a body an id by which its second coming is recognised.
+
+    The task's id alone does not do: a body that is replaced by a chord passes its id on to the body
+    of that.
+    """
     if headers and _closing.get() and headers.get("id"):
-        headers.setdefault("x-deduplication-id", f"chord-body:{headers['id']}")
+        headers.setdefault("x-deduplication-id", f"chord-body:{_closing.get()}:{headers['id']}")
         headers.setdefault("x-deduplication-ttl", DEDUPLICATION_MS)
 
 
 @contextmanager
-def publishing() -> Iterator[None]:
-    """Within, what is published is the body of a chord, which a takeover may publish again."""
+def publishing(chord: str) -> Iterator[None]:
+    """Within, what is published is the body of `chord`, which a takeover may publish again."""
     # Connected again and again, but only once in effect: it costs nothing before the first chord.
     signals.before_task_publish.connect(_add_id, dispatch_uid="phonon_kombu.backend.closing")
-    token = _closing.set(True)
+    token = _closing.set(chord)
     try:
         yield
     finally:

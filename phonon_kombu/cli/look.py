@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+from kombu.compression import decompress
 
 from . import frame
 from . import printing as out
@@ -225,8 +228,11 @@ def facts_of(job: JobInfo, now: float) -> list[tuple[str, Any]]:
 
 
 def body_of(item: bytes) -> str:
-    """The body in a message, as text; cut if it is long."""
+    """The body in a message, as text, decompressed if need be; cut if it is long."""
     head, newline, body = item.partition(b"\n")
+    with suppress(Exception):  # what cannot be read is shown as it is
+        how = json.loads(head)["headers"]["compression"]
+        body = decompress(body, how)
     text = (body if newline else head)[:BODY_BYTES].decode("utf-8", "backslashreplace")
     return text + (" ..." if len(body) > BODY_BYTES else "")
 

@@ -22,6 +22,10 @@ from .scripts import Prepared, Script, pack_command
 #: Refusals of the server that end when the connection is made anew, by the first word.
 HEALABLE = ("READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "TRYAGAIN")
 
+#: After an argument of this size the connection is given up: the server would keep a buffer of the
+#: same size for it until it has been idle for seconds. Connecting is little beside such a write.
+LARGE_BYTES = 4 * 1024 * 1024
+
 #: How servers say in a script that the ACL forbids something: 7 and newer, 6.2.
 FORBIDDEN = ("ACL failure", "The user executing the script can't")
 
@@ -182,7 +186,8 @@ class Link:
         with alone(self.lock):
             if self._unread:
                 self.hear()
-            if len(calls) > 1:
+            large = len(packed) > LARGE_BYTES and has_large(calls)
+            if len(calls) > 1 or large:
                 self._teach(calls)
             try:
                 replies = self._exchange(packed, len(calls))
@@ -203,6 +208,8 @@ class Link:
             for i, reply in enumerate(replies):
                 if isinstance(reply, Exception):
                     replies[i] = self._again(calls[i], reply)
+            if large:
+                self.close()
             if raise_first:
                 for reply in replies:
                     if isinstance(reply, Exception):
@@ -313,6 +320,15 @@ def pack_calls(calls: Sequence[Any]) -> bytes:
     return b"".join(
         call[0].pack(call[1]) if isinstance(call[0], Prepared) else pack_command(*call)
         for call in calls
+    )
+
+
+def has_large(calls: Sequence[Any]) -> bool:
+    """Whether one of the arguments is large."""
+    return any(
+        len(arg) >= LARGE_BYTES
+        for call in calls
+        for arg in (call[1] if isinstance(call[0], Prepared) else call)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from phonon_kombu.backend.pointing import POINT_BYTES
 from phonon_kombu.phonon.fields import (
     ID,
     Count,
@@ -28,6 +29,20 @@ def part(self: Any, tag: str, number: int = 0) -> int:
     """A header task."""
     note(tag, "start", self)
     return number
+
+
+def large(self: Any, tag: str, number: int = 0) -> str:
+    """A header task whose result is large."""
+    note(tag, "start", self)
+    return "x" * (POINT_BYTES + number)
+
+
+def lengths(self: Any, values: Any) -> list[int]:
+    """A body: how long the values are, those of a group together; a number is as long as itself."""
+    return [
+        one if isinstance(one, int) else sum(map(len, [one] if isinstance(one, str) else one))
+        for one in values
+    ]
 
 
 def part_failing(self: Any, tag: str) -> None:
@@ -109,12 +124,23 @@ def replaced(self: Any, tag: str, by: str) -> Any:
     raise self.replace(chord([one, two], self.app.signature("total")))
 
 
+def handing_over(self: Any, values: Any, tag: str) -> Any:
+    """A body that is replaced by a chord, whose body then has its id."""
+    from celery import chord
+
+    header = [self.app.signature("part", (tag, number + 1)) for number in values]
+    raise self.replace(chord(header, self.app.signature("body", kwargs={"tag": tag})))
+
+
 TASKS = {
     "part": (part, {"bind": True}),
     "part_late": (
         part,
         {"bind": True, "acks_late": True, "reject_on_worker_lost": True},
     ),
+    "large": (large, {"bind": True}),
+    "lengths": (lengths, {"bind": True}),
+    "handing_over": (handing_over, {"bind": True}),
     "part_failing": (part_failing, {"bind": True}),
     "body": (body, {"bind": True}),
     "errback": (errback, {"bind": True}),

@@ -24,7 +24,7 @@ from tests.faults.proxy import Command, Proxy, When, end_of, words_of
 ARRIVALS = {f"EVALSHA {load(name).sha}" for name in ("chord/arrive", "chord/fold")}
 CLOSE = f"EVALSHA {load('chord/close').sha}"
 #: How a reply begins that makes its reader the closer.
-CLOSER = b"*4\r\n:1\r\n"
+CLOSER = b"*5\r\n:1\r\n"
 
 
 class Point(NamedTuple):

@@ -99,6 +99,28 @@ def test_a_part_that_is_replaced(running: BackendExam, by: str) -> None:
     assert chord(header)(sig(running, "body", tag=by)).get(timeout=60) == [expected, 9]
 
 
+def test_a_body_that_is_replaced_by_a_chord(running: BackendExam) -> None:
+    """The body of that chord has the same task id: it is not taken for the first one again."""
+    result = chord(parts(running, "over", 3))(sig(running, "handing_over", tag="over"))
+    assert result.get(timeout=30) == [1, 2, 3]
+    assert running.counts("over", "body") == {result.id: 1}
+
+
+@pytest.mark.parametrize("kind", ["task", "chord"])
+def test_a_frozen_chord_that_is_applied_again(running: BackendExam, kind: str) -> None:
+    body = sig(running, "body", tag=f"again {kind}")
+    if kind == "chord":
+        body = chord([sig(running, "total"), sig(running, "total")], body)
+    frozen = chord(parts(running, "again", 2), body)
+    frozen.freeze()
+    for runs in (1, 2):
+        frozen.delay()
+        until(
+            lambda runs=runs: sum(running.counts(f"again {kind}", "body").values()) == runs,
+            lambda: f"{kind}: {running.counts(f'again {kind}', 'body')}",
+        )
+
+
 def test_parts_added_later(running: BackendExam) -> None:
     header = [sig(running, "adding", "added", 3), sig(running, "part", "added", 9)]
     found = chord(header)(sig(running, "body", tag="added")).get(timeout=60)

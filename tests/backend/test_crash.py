@@ -14,6 +14,7 @@ import pytest
 from celery import chord
 
 from phonon_kombu import aggregate
+from phonon_kombu.backend.pointing import POINT_BYTES
 from phonon_kombu.phonon.fields import Sum
 from phonon_kombu.store.scripts import load
 from tests.backend.closers import CLOSE, Closers, Point
@@ -66,9 +67,10 @@ def points_of(commands: list[str]) -> set[Point]:
     [
         (plain, "part", [0, 1, 2]),
         (plain, "part_late", [0, 1, 2]),
+        (plain, "large", ["x" * (POINT_BYTES + n) for n in range(3)]),
         (folded, "part_late", {"n": 3}),
     ],
-    ids=["acks early", "acks late", "aggregating"],
+    ids=["acks early", "acks late", "large parts", "aggregating"],
 )
 def test_a_child_dies_at_every_command(
     exam: BackendExam, closers: Closers, make: Make, name: str, value: Any

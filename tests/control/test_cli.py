@@ -105,6 +105,12 @@ def test_show(app: Celery, run: Run) -> None:
     assert "no job of task nobody is there" in missing.stderr
 
 
+def test_a_compressed_body_is_shown(app: Celery, run: Run) -> None:
+    (task_id,) = publish(app, 1, compression="gzip")
+    (found,) = json.loads(ok(run("show", task_id, "--body", "--json")))
+    assert found["body"].startswith("[[1, 1], {}")
+
+
 def test_stall_retry_and_their_refusals(app: Celery, run: Run, operator: Operator) -> None:
     first, second = publish(app, 2)
     said = ok(run("stall", first, "--reason", "no paper"))

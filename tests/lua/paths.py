@@ -177,8 +177,8 @@ def chords(m: Machine) -> None:
     m.keys = ChordKeys("g")  # type: ignore[assignment]
     result = ("", "", "", "", "")
     with m.fence():
-        assert m.run("chord/open", "g", "", 60, "body", "b") == 1
-        assert m.run("chord/open", "g", "1", 60, "body", "b") == 0
+        for cause, done in (("", 1), ("x", 1), ("x", 0), ("y", 1)):
+            assert m.run("chord/open", "g", cause, 60, "body", "b") == done
         assert m.run("chord/grow", "extra", 60) == 1
         assert m.run("chord/size", "g", 1) == 0
         first = ("g", "a", 0, "part", "", "A", HOUR_MS, 60, *result)
@@ -191,6 +191,29 @@ def chords(m: Machine) -> None:
         assert [m.run("chord/close", "g", who, 60) for who in "AB"] == [0, 1]
         assert m.run("chord/lease", "g", "B", HOUR_MS) == -1
         assert m.run("chord/arrive", *first) == [2, 0]
+
+
+def pointing(m: Machine) -> None:
+    """chord/arrive that points at a result, and must prolong it; chord/forget."""
+    m.keys = ChordKeys("g")  # type: ignore[assignment]
+    head, success = '{"status": "', '{"status": "SUCCESS"'
+    value = success + ' "v"}'
+    with m.fence():
+        assert m.run("chord/open", "g", "", 60, "size", 3) == 1
+
+        def arrive(id: str, index: int, part: str = "") -> Any:
+            return m.run("chord/arrive", "g", id, index, part, "", "A", HOUR_MS, 60, value, 60,
+                         head, success, "", result=id.encode())  # fmt: skip
+
+        assert arrive("a", 0) == [0, 1]
+        assert arrive("a", 0) == [5, 0]
+        assert m.run("chord/forget", "kept", result=b"a") == 1
+        m.client.expire(m.keys.chord, 30)  # type: ignore[attr-defined]
+        assert arrive("b", 1, "part") == [6, 0]
+        m.client.expire(m.keys.chord, 60)  # type: ignore[attr-defined]
+        assert [arrive("b", 1, "part"), arrive("c", 2)[:4]] == [[0, 2], [1, 3, 3, ""]]
+        assert m.run("chord/close", "g", "A", 60) == 1
+        assert m.run("chord/forget", "kept", result=b"b") == 0
 
 
 def aggregating(m: Machine) -> None:
@@ -209,8 +232,8 @@ def aggregating(m: Machine) -> None:
         assert [fold("a", 0, n=1, l=1), fold("a", 0, n=1, l=1)] == [[0, 1], [2, 0]]
         with pytest.raises(FieldFull):
             fold("b", 1, n=1, l=2)
-        assert fold("b", 1, lease=0, n=1) == [1, 2, 2, ""]
-        assert fold("b", 1, n=1) == [1, 2, 2, ""]
+        assert fold("b", 1, lease=0, n=1)[:4] == [1, 2, 2, ""]
+        assert fold("b", 1, n=1)[:4] == [1, 2, 2, ""]
         assert m.run("chord/close", "g", "A", 60) == 1
     assert not m.client.exists(*keys.fields)
 
@@ -318,7 +341,7 @@ def records(m: Machine) -> None:
 
 
 PATHS: list[Callable[[Machine], None]] = [
-    task_results, references, chords, aggregating, probe,
+    task_results, references, chords, pointing, aggregating, probe,
     lifetime, simple_queue, exchange, feeds, nodes, results, lost, slices, rules, folding,
     records,
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import redis
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
 
 from phonon_kombu.errors import Exists
-from phonon_kombu.store.client import CONNECTION_ERRORS, load_scripts
+from phonon_kombu.store.client import CONNECTION_ERRORS, LARGE_BYTES, load_scripts
 from phonon_kombu.store.keys import QueueKeys
 from phonon_kombu.store.patience import limit_silence
 from phonon_kombu.store.scripts import load, names
@@ -256,3 +256,38 @@ def test_a_connection_is_given_back_once(
 
     assert links.released == links.acquired
     wait_for(lambda: ident not in {int(entry["id"]) for entry in client.client_list()})
+
+
+# Large values -----------------------------------------------------------------------------------
+
+
+def test_the_server_keeps_no_room_for_a_large_value(
+    server: RedisServer, client: redis.Redis, links: Links
+) -> None:
+    """It keeps a buffer as large as the largest argument for as long as the connection lives."""
+    link, keys = links(server.port), QueueKeys("q")
+    client.script_flush()
+    id = link.command(b"CLIENT", b"ID")
+    before = client.info("stats")["total_net_input_bytes"]
+
+    item = b"x" * LARGE_BYTES
+    assert link.run(load("job/append").prepare(keys), (b"1", item, b"")) == b"1"
+
+    sent = client.info("stats")["total_net_input_bytes"] - before
+    assert sent < 1.5 * LARGE_BYTES, "sent twice, as the server did not know the script"
+    wait_for(
+        lambda: id not in [int(one["id"]) for one in client.client_list()],
+        message="that connection is still open",
+    )
+    assert client.hget(keys.items, "1") == item
+    assert link.command(b"PING") == b"PONG"
+
+
+def test_many_small_values_leave_the_connection_alone(
+    server: RedisServer, client: redis.Redis, links: Links
+) -> None:
+    link = links(server.port)
+    id = link.command(b"CLIENT", b"ID")
+    half = b"x" * (LARGE_BYTES // 2)
+    link.send([(b"SET", b"k", half)] * 3)
+    assert link.command(b"CLIENT", b"ID") == id

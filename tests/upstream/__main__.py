@@ -109,7 +109,7 @@ class Session:
 
     def excluded(self, suite: str) -> dict[str, str]:
         """What ours is excused from, with the reasons."""
-        return excluded_tests(suite, self.options.backend)
+        return excluded_tests(suite, self.options.backend, self.options.broker)
 
     def saved_stock(self, suite: str, piece: Piece) -> Path:
         """The file of stock's results with just these versions, this Python and this server."""

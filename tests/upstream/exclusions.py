@@ -116,10 +116,29 @@ BACKEND_EXCLUSIONS: dict[str, str] = {
 }
 
 
-def excluded_tests(package: str, backend: str) -> dict[str, str]:
-    """Test id -> why ours does not pass it, with a result backend of this scheme."""
-    extra = BACKEND_EXCLUSIONS if package == "celery" and backend == "phonon" else {}
-    return {**EXCLUSIONS[package], **extra}
+DELAYED = (
+    "a task with a countdown waits in Redis; `delayed_delivery: False` gives what stock does. "
+    "Documented in docs/howto/delayed-jobs.md, shown by tests/celery/test_eta.py. "
+)
+
+#: The same, where the broker is ours.
+BROKER_EXCLUSIONS: dict[str, str] = {
+    "t/integration/test_inspect.py::test_Inspect::test_scheduled": (
+        DELAYED + "So no worker holds it, and `inspect scheduled` has nothing to show"
+    ),
+    "t/integration/test_canvas.py::test_chord::test_group_or_task_countdown_delays_header": (
+        DELAYED + "It is delayed, and request.eta is None then: the header x-eta has it"
+    ),
+}
+
+
+def excluded_tests(package: str, backend: str, broker: str = "phonon") -> dict[str, str]:
+    """Test id -> why ours does not pass it, with a result backend and broker of these schemes."""
+    found = dict(EXCLUSIONS[package])
+    if package == "celery":
+        found |= BACKEND_EXCLUSIONS if backend == "phonon" else {}
+        found |= BROKER_EXCLUSIONS if broker == "phonon" else {}
+    return found
 
 
 #: Package -> test id -> how it was seen to fail now and then on stock as well.

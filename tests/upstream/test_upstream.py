@@ -11,7 +11,13 @@ import pytest
 
 from tests.upstream import plugin
 from tests.upstream.compare import EXCLUDED, compare, counts, table
-from tests.upstream.exclusions import EXCLUSIONS, KNOWN_FLAKY
+from tests.upstream.exclusions import (
+    BACKEND_EXCLUSIONS,
+    BROKER_EXCLUSIONS,
+    EXCLUSIONS,
+    KNOWN_FLAKY,
+    excluded_tests,
+)
 from tests.upstream.running import (
     FAILED,
     FLAKY,
@@ -91,8 +97,18 @@ def test_the_table_counts_excluded_tests_apart() -> None:
     assert dict(zip(heading.split()[4:], row.split()[5:], strict=False))["failed"] == "1"
 
 
+def test_what_is_left_out_depends_on_what_is_ours() -> None:
+    ours = excluded_tests("celery", "phonon", "phonon")
+    assert excluded_tests("celery", "redis", "redis") == EXCLUSIONS["celery"]
+    assert excluded_tests("celery", "phonon", "redis") == EXCLUSIONS["celery"] | BACKEND_EXCLUSIONS
+    assert excluded_tests("celery", "redis", "phonon") == EXCLUSIONS["celery"] | BROKER_EXCLUSIONS
+    assert ours == EXCLUSIONS["celery"] | BACKEND_EXCLUSIONS | BROKER_EXCLUSIONS
+    assert excluded_tests("kombu", "phonon", "phonon") == EXCLUSIONS["kombu"]
+
+
 def test_every_entry_has_a_reason() -> None:
-    for listing in (EXCLUSIONS, KNOWN_FLAKY):
+    others = {"backend": BACKEND_EXCLUSIONS, "broker": BROKER_EXCLUSIONS}
+    for listing in (EXCLUSIONS, KNOWN_FLAKY, others):
         for entries in listing.values():
             for test, why in entries.items():
                 assert "/test_" in test and len(why) > 20, test

@@ -13,8 +13,8 @@ local function answer(found, what, count, token, lease_ms, group)
     closer = true
   end
   if closer then
-    return { 1, tonumber(redis.call('HGET', chord, 'arrived')), found[5] + (found[6] or 0),
-      found[4] or '' }
+    local known = redis.call('HMGET', chord, 'arrived', 'opened')
+    return { 1, tonumber(known[1]), found[5] + (found[6] or 0), found[4] or '', known[2] or '' }
   end
   return { what, count }
 end
