@@ -188,6 +188,12 @@ class ItemTooLarge(PhononError, ValueError):
     """A message is larger than Redis takes for one value (512 MB)."""
 
 
+def shortened(value: object, most: int = 80) -> str:
+    """`value` as it is written in Python, for a message that people read to its end."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 4]}...{text[-1]}"
+
+
 #: The word with which a script refuses -> the exception to raise.
 REFUSALS: dict[str, type[PhononError]] = {
     "EXISTS": Exists,

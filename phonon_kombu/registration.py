@@ -10,6 +10,9 @@ Ours, :data:`SERIALIZER`, brings in this module and thereby the aliases, so that
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 TRANSPORT = "phonon_kombu.transport:Transport"
@@ -31,6 +34,34 @@ def register() -> None:
     from kombu.transport import TRANSPORT_ALIASES
 
     TRANSPORT_ALIASES.update(ALIASES)
+    # kombu takes a URL apart before the transport sees it, and what it stumbles over is an error
+    # of any kind; of a socket's URL it loses the path. It offers no other way to be heard first.
+    from kombu.utils import url
+
+    for module in (url, sys.modules.get("kombu.connection")):
+        parse = getattr(module, "parse_url", None)
+        if parse is not None and not hasattr(parse, "of_phonon"):
+            setattr(module, "parse_url", _reads_our_urls(parse))  # noqa: B010
+
+
+def _reads_our_urls(parse: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
+    """kombu's `parse_url`, but for our own URLs."""
+
+    @wraps(parse)
+    def parse_url(url: str) -> dict[str, Any]:
+        if not url.startswith("phonon"):
+            return parse(url)
+        from .transport.options import check_url
+
+        check_url(url)
+        scheme, _, rest = url.partition("+")
+        if scheme == "phonon" and rest.partition("://")[0] in ("socket", "sentinel", "embedded"):
+            # As kombu's Connection does it with the first URL of a list.
+            return {"transport": scheme, "hostname": rest}
+        return parse(url)
+
+    parse_url.of_phonon = True  # type: ignore[attr-defined]
+    return parse_url
 
 
 def prepare_workers() -> None:

@@ -103,6 +103,8 @@ def phonon_celery_app(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("CELERY_RESULT_BACKEND", raising=False)
     current, default = _state.get_current_app(), _state.default_app
+    # Tasks of an app are put into all later ones, in which the first of a name stands.
+    finalizers = set(_state._on_app_finalizers)
     app = Celery("phonon-tests", broker=phonon_url, backend="cache+memory://")
     app.conf.update({"task_default_queue": "tests", "worker_hijack_root_logger": False})
     app.conf.update(phonon_config)
@@ -111,6 +113,7 @@ def phonon_celery_app(
     current.set_current()
     _state.set_default_app(default)  # a worker makes its app the default one
     app.close()
+    _state._on_app_finalizers &= finalizers
 
 
 @pytest.fixture

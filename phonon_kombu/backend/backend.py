@@ -6,6 +6,7 @@ from typing import Any
 
 from celery.backends.redis import SentinelBackend
 
+from ..store.urls import check_backend
 from . import urls
 from .chords import Chords
 
@@ -29,9 +30,9 @@ class PhononSentinelBackend(PhononBackend, SentinelBackend):
     """The same through Redis Sentinel: the URL names the sentinels."""
 
     def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
-        chunks = [urls.translate(chunk) for chunk in url.split(self._SERVER_URI_SEPARATOR)]
-        return dict(
-            SentinelBackend._params_from_url(
-                self, self._SERVER_URI_SEPARATOR.join(chunks), defaults
-            )
-        )
+        chunks = url.split(self._SERVER_URI_SEPARATOR)
+        for chunk in chunks:
+            check_backend(chunk)
+        translated = self._SERVER_URI_SEPARATOR.join(map(urls.translate, chunks))
+        with urls.blamed():
+            return dict(SentinelBackend._params_from_url(self, translated, defaults))

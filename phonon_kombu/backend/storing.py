@@ -18,7 +18,9 @@ from kombu.utils.objects import cached_property
 
 from ..errors import OutOfMemory, ScriptKilled
 from ..store.client import Link
+from ..store.patience import prompt
 from ..store.scripts import Prepared, load
+from ..store.urls import check_backend
 from . import results, urls
 from .consumer import ResultConsumer
 
@@ -47,6 +49,7 @@ class Storing(RedisBackend):
         results.adopt(self.app)
 
     def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
+        check_backend(url)
         url = urls.translate(url)
         embedded = urls.embedded_parameters(url)
         if embedded is not None:
@@ -55,7 +58,8 @@ class Storing(RedisBackend):
                 if name not in embedded:
                     params.pop(name, None)
             return params
-        params = super()._params_from_url(url, defaults)
+        with urls.blamed():
+            params = super()._params_from_url(url, defaults)
         if url.startswith("rediss://"):
             # Verified unless the user says otherwise, as the transport's TLS.
             params.setdefault("ssl_cert_reqs", "required")
@@ -80,6 +84,11 @@ class Storing(RedisBackend):
             params["socket_timeout"] = None
         pool = self._create_client(**params).connection_pool
         return Link(partial(self._acquire, pool), pool.release)
+
+    def _get_pool(self, **params: Any) -> Any:
+        if "connection_class" in params:
+            params["connection_class"] = prompt(params["connection_class"])
+        return super()._get_pool(**params)
 
     def _over_tls(self, params: dict[str, Any]) -> bool:
         kind = params.get("connection_class")

@@ -6,10 +6,14 @@ Celery looks up a backend by what stands before a ``+`` and hands over the rest:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
 import redis
+
+from ..errors import ConfigurationError
 
 #: Our scheme -> the scheme that Celery's Redis backend knows for the same.
 SCHEMES = {
@@ -25,6 +29,18 @@ def translate(url: str) -> str:
     """`url` with the scheme that Celery's own backend would call it by."""
     scheme, separator, rest = url.partition("://")
     return SCHEMES.get(scheme, scheme) + separator + rest
+
+
+@contextmanager
+def blamed() -> Iterator[None]:
+    """Within, Celery reads a URL whose form is right: what it stumbles over has a name."""
+    try:
+        yield
+    except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            "the URL of the result backend makes no sense (credential_provider must be the "
+            f"importable name of a subclass of redis.CredentialProvider): {error}"
+        ) from error
 
 
 def is_sentinel(url: str | None) -> bool:

@@ -2,7 +2,8 @@
 
 ``users.lock`` (shared: a user, exclusive: the keeper while it stops the server), ``keeper.lock``
 (held by the living keeper), ``start.lock`` (held by the one process that may start a keeper),
-``server.json`` (the address, written when the server answers), ``server.log``, ``redis.conf``.
+``server.json`` (the address, written when the server answers), ``server.log``,
+``phonon-redis.conf``.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ import time
 from typing import Any
 
 START_SECONDS = 60.0
+#: The server's configuration: not a name that a file of the user's may have.
+CONFIGURATION = "phonon-redis.conf"
 STOP_SECONDS = 15.0
 
 
@@ -74,7 +76,7 @@ class RedisProcess:
         """Start the server and return its address, once it answers."""
         address = self._address()
         directory = self.settings["directory"]
-        conf_path = os.path.join(directory, "redis.conf")
+        conf_path = os.path.join(directory, CONFIGURATION)
         conf_fd = os.open(conf_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(conf_fd, "w", encoding="latin-1") as conf:
             conf.write(self._configuration(address))

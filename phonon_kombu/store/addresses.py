@@ -13,7 +13,7 @@ import redis.asyncio
 
 from ..errors import ConfigurationError
 from . import sentinels
-from .patience import GREETING_SECONDS
+from .patience import GREETING_SECONDS, prompt
 
 #: Scheme of a URL -> the scheme that redis-py knows it by.
 SCHEMES = {
@@ -127,7 +127,8 @@ def copy_of(pool: Any, **changes: Any) -> Any:
     """Another pool that connects as `pool` does, with connections of its own."""
     asynchronous = isinstance(pool, redis.asyncio.ConnectionPool)
     kind: Any = redis.asyncio.ConnectionPool if asynchronous else redis.ConnectionPool
-    made = kind(connection_class=pool.connection_class, **{**_arguments(pool), **changes, **_PLAIN})
+    connections = prompt(pool.connection_class)
+    made = kind(connection_class=connections, **{**_arguments(pool), **changes, **_PLAIN})
     made.copied_from = pool  # a Sentinel's connections ask it for the master
     return made
 
@@ -151,13 +152,13 @@ def blocking_copy(pool: Any) -> Any:
     twin = sentinels.blocking_twin(pool, kwargs, blocking_copy)
     if twin is not None:
         return copy_of(twin)
-    kind = _BLOCKING.get(pool.connection_class)
+    kind = next((k for a, k in _BLOCKING.items() if pool.connection_class in (a, prompt(a))), None)
     if kind is None:
         raise ConfigurationError(
             f"jobs cannot be claimed through a {pool.connection_class.__name__} of redis.asyncio: "
             "the thread that shows that we are alive cannot connect so. Name a host or a URL"
         )
-    return redis.ConnectionPool(connection_class=kind, **kwargs)
+    return redis.ConnectionPool(connection_class=prompt(kind), **kwargs)
 
 
 def _arguments(pool: Any) -> dict[str, Any]:
@@ -217,6 +218,7 @@ def pool_of_url(url: str, library: Any = redis, by_sentinel: sentinels.Settings 
         raise ConfigurationError(f"a URL that makes no sense: {error}") from None
     except TypeError as error:
         raise ConfigurationError(f"a URL with an option that redis-py has not: {error}") from None
+    pool.connection_class = prompt(pool.connection_class)
     return pool
 
 

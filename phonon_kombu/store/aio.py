@@ -9,7 +9,7 @@ from typing import Any
 from redis import exceptions as redis_errors
 
 from .client import CONNECTION_ERRORS, Healable, pack_calls, translate
-from .patience import SILENCE_SECONDS
+from .patience import SILENCE_SECONDS, no_handshake
 from .scripts import Prepared, pack_command
 
 
@@ -42,9 +42,9 @@ class AsyncLink:
         async with self._lock:
             try:
                 replies = await self._exchange(packed, calls)
-            except CONNECTION_ERRORS:
+            except CONNECTION_ERRORS as error:
                 await self._drop()
-                if not repeat:
+                if not repeat or no_handshake(error):
                     raise
                 try:
                     replies = await self._exchange(packed, calls)

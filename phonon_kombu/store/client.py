@@ -16,7 +16,7 @@ from typing import Any
 from redis import exceptions as redis_errors
 
 from .. import errors
-from .patience import alone, hurry, limit_silence, relax, seconds_left
+from .patience import alone, hurry, limit_silence, no_handshake, relax, seconds_left
 from .scripts import Prepared, Script, pack_command
 
 #: Refusals of the server that end when the connection is made anew, by the first word.
@@ -191,9 +191,9 @@ class Link:
                 self._teach(calls)
             try:
                 replies = self._exchange(packed, len(calls))
-            except CONNECTION_ERRORS:
+            except CONNECTION_ERRORS as error:
                 self.close()
-                if not repeat:
+                if not repeat or no_handshake(error):
                     raise
                 try:
                     replies = self._exchange(packed, len(calls))

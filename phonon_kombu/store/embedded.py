@@ -15,21 +15,19 @@ What a directory keeps
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from hashlib import sha256
 from pathlib import Path
 
 from ..errors import EmbeddedServerError
+from ._directories import MARK, default_directory, named_directory
 from ._keeper_files import (
     POLL_SECONDS,
     EmbeddedAddress,
@@ -54,8 +52,8 @@ logger = logging.getLogger("phonon_kombu.embedded")
 class EmbeddedServer:
     """One process's hold on the embedded server of a directory.
 
-    :param directory: where the server lives; made if missing. ``None``: the default directory
-        of this user and working directory.
+    :param directory: where the server lives; made if missing, and this user's own. ``None``: the
+        default directory of this user and working directory.
     :param temporary: a server of one's own in a fresh directory, which is stopped and removed
         by :meth:`stop`, and at the latest when this process has ended. Excludes ``directory``.
     :param server: path of the binary to run, or ``"fakeredis"``; ``None`` looks for the best
@@ -113,7 +111,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + START_SECONDS
         try:
             if self._users_fd is None:
-                self._users_fd = lock(directory, "users.lock", deadline, shared=True)
+                self._users_fd = lock(directory, MARK, deadline, shared=True)
             address = find_answering(directory)
             if address is None:
                 starter_fd = lock(directory, "start.lock", deadline)
@@ -159,10 +157,9 @@ class EmbeddedServer:
                 return tempfile.mkdtemp(prefix="phonon-")
             if self._given is None:
                 return default_directory()
-            os.makedirs(self._given, mode=0o700, exist_ok=True)
         except OSError as exc:
-            raise EmbeddedServerError(f"cannot make the directory {self._given}: {exc}") from exc
-        return self._given
+            raise EmbeddedServerError(f"cannot make a temporary directory: {exc}") from exc
+        return named_directory(self._given)
 
     def _let_go(self) -> None:
         # Close, never unlock: an unlock would also take the lock from a parent or a child that
@@ -235,30 +232,6 @@ class EmbeddedServer:
                 f"cannot start {found.label} in {directory}: {outcome.stderr.strip()}; "
                 + log_tail(directory)
             )
-
-
-def default_directory() -> str:
-    """The directory that processes of this user and working directory share; made if missing.
-
-    Raises :class:`EmbeddedServerError` if somebody else owns it or may enter it: temporary
-    directories are open to all, and what lies in ours is code to be run.
-    """
-    working = os.path.realpath(os.getcwd())
-    name = "".join(c if c.isalnum() and c.isascii() else "-" for c in os.path.basename(working))
-    digest = sha256(os.fsencode(working)).hexdigest()[:10]
-    root = os.path.join(tempfile.gettempdir(), f"phonon-{os.getuid()}")
-    path = os.path.join(root, f"{name[:16]}-{digest}")
-    for directory in (root, path):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, mode=0o700)
-        found = os.lstat(directory)
-        private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
-        if not private or found.st_uid != os.getuid():
-            raise EmbeddedServerError(
-                f"{directory} is not a private directory of this user: remove it, "
-                "or name another directory: phonon+embedded:///path/to/directory"
-            )
-    return path
 
 
 _registry: dict[str, EmbeddedServer] = {}

@@ -7,15 +7,19 @@ any server.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from time import monotonic
 from typing import Any
 
-from redis.exceptions import TimeoutError
+import redis
+import redis.asyncio
+from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError
 
 #: How long a command may remain without a reply before its connection is given up.
 SILENCE_SECONDS = 30.0
@@ -101,8 +105,96 @@ def greet(connection: Any) -> None:
     own = connection.socket_timeout
     with at_most(GREETING_SECONDS if own is None else min(own, GREETING_SECONDS)):
         hurry(connection)
-        connection.on_connect()
+        try:
+            connection.on_connect()
+        except AuthenticationError as error:
+            raise type(error)(f"the server refuses the user or the password: {error}") from None
     relax(connection)
+
+
+class NoHandshake(OSError):
+    """A server has not answered the handshake of TLS.
+
+    What redis-py makes of it, a ConnectionError, it would try again, up to ten times; this not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"no answer to the handshake of TLS within {GREETING_SECONDS:g} seconds: does the "
+            "server speak TLS at this port?"
+        )
+
+
+def no_handshake(error: BaseException) -> bool:
+    """Whether this is a :class:`NoHandshake`, or made of one: a second try is no use."""
+    return isinstance(error, NoHandshake) or isinstance(error.__context__, NoHandshake)
+
+
+@cache
+def prompt(kind: Any) -> Any:
+    """A class of connections as `kind`, with the handshake of TLS bounded as the greeting is."""
+    if not isinstance(kind, type) or issubclass(kind, _Prompt | _PromptAsync):
+        return kind
+    if issubclass(kind, redis.SSLConnection):
+        return type(kind.__name__, (_Prompt, kind), {})
+    if issubclass(kind, redis.asyncio.SSLConnection):
+        return type(kind.__name__, (_PromptAsync, kind), {})
+    return kind
+
+
+class _Prompt:
+    socket_timeout: float | None
+
+    def connect(self) -> None:
+        try:
+            super().connect()  # type: ignore[misc]
+        except NoHandshake as error:
+            raise ConnectionError(str(error)) from error
+
+    def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
+        except ConnectionError as error:
+            if isinstance(error.__context__, NoHandshake):
+                raise error.__context__ from None
+            raise
+
+    def _connect(self) -> Any:
+        # redis-py gives the socket this timeout when it is connected, and then shakes hands.
+        own, left = self.socket_timeout, seconds_left()
+        self.socket_timeout = min(t for t in (own, left, GREETING_SECONDS) if t is not None)
+        try:
+            sock = super()._connect()  # type: ignore[misc]
+        except OSError as error:
+            if "handshake operation timed out" in str(error):
+                raise NoHandshake from None
+            raise
+        finally:
+            self.socket_timeout = own
+        sock.settimeout(own)
+        return sock
+
+
+class _PromptAsync:
+    async def connect(self) -> None:
+        try:
+            await super().connect()  # type: ignore[misc]
+        except NoHandshake as error:
+            raise ConnectionError(str(error)) from error
+
+    async def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
+        except ConnectionError as error:
+            if isinstance(error.__context__, NoHandshake):
+                raise error.__context__ from None
+            raise
+
+    async def _connect(self) -> None:
+        try:
+            await asyncio.wait_for(super()._connect(), GREETING_SECONDS)  # type: ignore[misc]
+        except asyncio.TimeoutError:
+            raise NoHandshake from None
 
 
 def alone(lock: Any) -> Any:

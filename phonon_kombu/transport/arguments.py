@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, shortened
+
+logger = logging.getLogger("phonon_kombu.transport")
 
 #: Fields of a queue's config that its arguments decide (`claim_timeout` is also set by others).
 FIELDS = (
@@ -26,6 +30,12 @@ FIELDS = (
 #: A rate limit lets so much time's worth of jobs go at once, so that one claim brings several.
 BURST_MS = 100
 
+#: The most jobs a second that a limit may let through: no server hands out more.
+HIGHEST_RATE = 10**9
+
+#: The largest number in a queue's config. With the time of day added, Lua still counts it exactly.
+LARGEST = 10**15
+
 PERIODS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000}
 
 IN_MILLISECONDS = ("x-expires", "x-message-ttl", "x-consumer-timeout")
@@ -41,6 +51,8 @@ def fields_of(queue: str, arguments: Mapping[str, Any] | None) -> dict[bytes, by
     given = {name: v for name, v in (arguments or {}).items() if v is not None}
     if given.get("x-max-length-bytes") is not None:
         raise _wrong(queue, "x-max-length-bytes", given, "not supported, use x-max-length")
+    for name in given.keys() - ARGUMENTS.keys():
+        _mind_spelling(queue, name)
     fields: dict[bytes, bytes] = {}
     for name, parse in ARGUMENTS.items():
         if name in given:
@@ -63,8 +75,12 @@ def rate(value: Any) -> tuple[float, int]:
     match = None if isinstance(value, bool) else _RATE.fullmatch(str(value))
     count = float(match[1]) if match else 0.0
     if match is None or count <= 0:
-        raise ValueError(f"{value!r} is no rate: a number for a second, or such as '600/m'")
+        raise ValueError("no rate: a number for a second, or such as '600/m'")
     interval = PERIODS_MS[match[2] or "s"] / count
+    if not 1000 / HIGHEST_RATE <= interval <= LARGEST:
+        raise ValueError(
+            f"a rate must be at most {HIGHEST_RATE:,} a second, and one job within {LARGEST:,} ms"
+        )
     return interval, max(1, int(BURST_MS / interval))
 
 
@@ -75,19 +91,52 @@ def rate_fields(value: Any) -> dict[bytes, bytes]:
 
 
 def _wrong(queue: str, name: str, given: Mapping[str, Any], what: str) -> ConfigurationError:
-    return ConfigurationError(f"queue {queue!r}: {name}={given.get(name)!r}: {what}")
+    return ConfigurationError(f"queue {queue!r}: {name}={shortened(given.get(name))}: {what}")
+
+
+#: RabbitMQ's arguments that are rightly spelled and mean nothing here.
+_IGNORED = frozenset(
+    (
+        "x-max-priority",
+        "x-queue-type",
+        "x-queue-mode",
+        "x-queue-version",
+        "x-queue-master-locator",
+        "x-queue-leader-locator",
+        "x-single-active-consumer",
+        "x-dead-letter-strategy",
+        "x-quorum-initial-group-size",
+    )
+)
+
+#: Names about which a word was said.
+_minded: set[str] = set()
+
+
+def _mind_spelling(queue: str, name: Any) -> None:
+    """Say once in a process that an argument that is ignored is nearly one that is not."""
+    if not isinstance(name, str) or name[:1] != "x" or name in _minded or name in _IGNORED:
+        return
+    bare = {known.removeprefix("x-"): known for known in ARGUMENTS}
+    close = difflib.get_close_matches(name[2:].replace("_", "-"), bare, n=1, cutoff=0.7)
+    if close:
+        _minded.add(name)
+        logger.warning(
+            "queue %r: the argument %r is unknown and ignored. Did you mean %r?",
+            queue, name, bare[close[0]],
+        )  # fmt: skip
 
 
 def _number(field: bytes, least: int) -> Callable[..., dict[bytes, bytes]]:
     def parse(queue: str, name: str, given: Mapping[str, Any]) -> dict[bytes, bytes]:
         try:
             value = -1 if isinstance(given[name], bool) else int(given[name])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             value = -1
-        if value < least:
+        if not least <= value <= LARGEST:
             wanted = "a positive number" if least else "0 or a positive number"
             unit = " of milliseconds" if name in IN_MILLISECONDS else ""
-            raise _wrong(queue, name, given, f"must be {wanted}{unit}")
+            raise _wrong(queue, name, given, f"must be {wanted}{unit}, at most {LARGEST:,}")
         return {field: b"%d" % value}
 
     return parse

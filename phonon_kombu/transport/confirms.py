@@ -10,6 +10,9 @@ from ..errors import ConfigurationError, NotConfirmed
 #: Default of `confirm_timeout_ms`.
 TIMEOUT_MS = 5000
 
+#: More than any server has, and all that WAIT can hold.
+MOST_REPLICAS = 2**31 - 1
+
 #: A longer wait would look like a server that fell silent.
 LONGEST_TIMEOUT_MS = 25_000
 
@@ -62,14 +65,18 @@ def check_options(given: Mapping[str, Any]) -> None:
     wanted = given.get("confirm_publish", False)
     number = isinstance(wanted, int) and not isinstance(wanted, bool)
     if not (wanted is None or isinstance(wanted, bool) or wanted == "local" or number) or (
-        number and wanted < 0
+        number and not 0 <= wanted <= MOST_REPLICAS
     ):
         raise ConfigurationError(
             f"transport option confirm_publish={wanted!r}: it must be True, 'local' or a number "
             "of replicas"
         )
     replicas = given.get("confirm_replicas", 0)
-    if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
+    if (
+        isinstance(replicas, bool)
+        or not isinstance(replicas, int)
+        or not (0 <= replicas <= MOST_REPLICAS)
+    ):
         raise ConfigurationError(
             f"transport option confirm_replicas={replicas!r}: it must be a number, 0 or more"
         )

@@ -16,7 +16,7 @@ from ..store.addresses import connection_of
 from ..store.checks import check_rights, check_server
 from ..store.client import Link, translate
 from ..store.keys import layout_key
-from ..store.patience import GREETING_SECONDS, SILENCE_SECONDS, at_most, greet
+from ..store.patience import GREETING_SECONDS, SILENCE_SECONDS, at_most, greet, prompt
 from . import orphans
 
 #: Bytes read from the polling socket at once: a whole claim of messages.
@@ -27,6 +27,7 @@ class Connections(stock.Channel):
     """What a channel talks through. Part of :class:`~.channel.Channel`."""
 
     socket_connect_timeout: float | None = GREETING_SECONDS
+    connection_class_ssl = prompt(stock.Channel.connection_class_ssl)
     _sentinel_manager: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -124,12 +125,15 @@ class Connections(stock.Channel):
 
     def _prepare_virtual_host(self, vhost: Any) -> int:
         try:
-            return int(super()._prepare_virtual_host(vhost))
+            number = int(super()._prepare_virtual_host(vhost))
         except ValueError:
+            number = -1
+        if not 0 <= number < 2**31:
             raise errors.ConfigurationError(
                 f"the URL names database {vhost!r}; Redis's databases are numbers, as in "
                 "phonon://localhost:6379/0"
-            ) from None
+            )
+        return number
 
     def _embedded(self, hostname: str) -> dict[str, Any]:
         from ..store.embedded import acquire
@@ -143,7 +147,7 @@ class Connections(stock.Channel):
         """TLS with the server's certificate verified, unless the user says otherwise."""
         given = ssl if isinstance(ssl, dict) else {}
         if params.get("socket_timeout") is None:
-            # The handshake with a server that does not speak TLS would wait for ever.
+            # The kernel's timeouts are not for TLS.
             params["socket_timeout"] = SILENCE_SECONDS
         params.setdefault("ssl_cert_reqs", given.get("ssl_cert_reqs", "required"))
         wanted = self.connection_class_ssl
@@ -180,6 +184,8 @@ def _rebased(disconnect: Any, base: type) -> Any:
 
 class SentinelConnections(Connections, stock.SentinelChannel):
     """The same through Redis Sentinel: the URLs name the sentinels."""
+
+    connection_class_ssl = prompt(stock.SentinelChannel.connection_class_ssl)
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
         params = self._connparams(asynchronous)

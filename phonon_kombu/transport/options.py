@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from ..errors import ConfigurationError
+from kombu.transport import redis as stock
+
+from ..errors import ConfigurationError, shortened
+from ..phonon import heart
+from ..store.urls import check_broker
 from . import confirms
 
 logger = logging.getLogger("phonon_kombu.transport")
@@ -65,73 +70,144 @@ ELSEWHERE = frozenset(
     )
 )
 
-SECONDS = frozenset(("node_ttl", "presence_grace", "heartbeat_interval"))
-NUMBERS = SECONDS | frozenset(
-    ("socket_timeout", "socket_connect_timeout", "health_check_interval", "max_connections")
+#: The longest time that every clock on the way can hold: some thirty years.
+LONGEST_SECONDS = 10**9
+
+#: The largest whole number: Redis and the libraries between can hold it in any place.
+LARGEST = 2**31 - 1
+
+SECONDS = frozenset(
+    (
+        "node_ttl",
+        "presence_grace",
+        "heartbeat_interval",
+        "claim_timeout",
+        "polling_interval",
+        "socket_timeout",
+        "socket_connect_timeout",
+    )
 )
+
+#: Seconds of which 0 means something too.
+SECONDS_OR_NONE = frozenset(("health_check_interval", "visibility_timeout"))
+
+#: Whole numbers -> the least that makes sense.
+WHOLE = {"max_connections": 1, "max_deliveries": 1, "min_other_sentinels": 0}
+
+SWITCHES = frozenset(
+    (
+        "hash_tags",
+        "delayed_delivery",
+        "fanout_patterns",
+        "retry_on_timeout",
+        "socket_keepalive",
+        "sentinel_fanout_compat",
+    )
+)
+
+TEXTS = frozenset(("global_keyprefix", "deadletter_queue", "master_name", "client_name"))
+
+DICTS = frozenset(("sentinel_kwargs", "socket_keepalive_options"))
+
+#: Of these None would not mean the default.
+NEVER_NONE = frozenset(
+    ("global_keyprefix", "hash_tags", "node_ttl", "presence_grace", "heartbeat_interval")
+)
+
+#: What CLIENT SETNAME takes.
+_CLIENT_NAME = re.compile("[!-~]*")
 
 CHOICES = {
     "priority_order": ("lowest_first", "highest_first"),
     "queue_order_strategy": ("round_robin", "sorted", "priority"),
+    "body_encoding": ("base64", "utf-8", "UTF-8", None),
 }
 
 
-def check(given: Mapping[str, Any], known: Iterable[str]) -> None:
+def check(given: Any, known: Iterable[str]) -> None:
     """See that every option has a name and a value that mean something.
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
     """
+    check_kind(given)
     known = {*known, *ELSEWHERE}
     for name, value in given.items():
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(str(name), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ConfigurationError(f"unknown transport option {name!r}.{hint}")
-        if name in CHOICES and isinstance(value, str) and value not in CHOICES[name]:
-            raise ConfigurationError(
-                f"transport option {name}={value!r}: it must be one of "
-                f"{', '.join(map(repr, CHOICES[name]))}"
-            )
-    for name in NUMBERS & given.keys():
-        value = given[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ConfigurationError(f"transport option {name}={value!r}: it must be a number")
-    for name in SECONDS & given.keys():
-        positive_seconds(name, given[name])
-    most = given.get("max_deliveries")
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-        raise ConfigurationError(
-            f"transport option max_deliveries={most!r}: it must be 1 or more, or None for no limit"
-        )
-    if given.get("claim_timeout") is not None:
-        positive_seconds("claim_timeout", given["claim_timeout"])
+        wanted = _wanted(name, value)
+        if wanted:
+            raise wrong(name, value, wanted)
     if given.get("visibility_timeout") is not None:
         explain_visibility_timeout()
-    if given.get("heartbeat_interval", 15) * 2 > given.get("node_ttl", 60):
+    node_ttl = given.get("node_ttl", heart.Settings.node_ttl)
+    if given.get("heartbeat_interval", heart.Settings.heartbeat_interval) * 2 > node_ttl:
         raise ConfigurationError(
             "transport option heartbeat_interval must be at most half of node_ttl: one late beat "
             "is no death"
         )
-    delayed = given.get("delayed_delivery", True)
-    if not isinstance(delayed, bool):
-        raise ConfigurationError(
-            f"transport option delayed_delivery={delayed!r}: it must be True or False"
+    if given.get("presence_grace", 0) > node_ttl:
+        raise wrong(
+            "presence_grace", given["presence_grace"], f"be at most node_ttl ({node_ttl:g})"
         )
     confirms.check_options(given)
-    interval = given.get("polling_interval")
-    if interval is not None and not (isinstance(interval, int | float) and interval > 0):
+
+
+def check_url(url: Any) -> None:
+    """See that a broker's URL makes sense; of what is no URL of ours nothing is said.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+    """
+    if isinstance(url, str) and url.startswith("phonon"):
+        check_broker(url, (*stock.SentinelChannel.from_transport_options, *OURS))
+
+
+def check_kind(given: Any) -> None:
+    """Raises :exc:`~phonon_kombu.errors.ConfigurationError` for options that are no dict."""
+    if not isinstance(given, Mapping):
         raise ConfigurationError(
-            f"transport option polling_interval={interval!r}: it must be a positive number of "
-            "seconds"
+            f"transport options must be a dict of names and values, not {type(given).__name__}"
         )
 
 
-def positive_seconds(name: str, value: Any) -> None:
-    """Raises :exc:`~phonon_kombu.errors.ConfigurationError` if it is not."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ConfigurationError(
-            f"transport option {name}={value!r}: it must be a positive number of seconds"
-        )
+def wrong(name: str, value: Any, wanted: str) -> ConfigurationError:
+    """The error for a value, which is shortened."""
+    return ConfigurationError(f"transport option {name}={shortened(value)}: it must {wanted}")
+
+
+def _wanted(name: str, value: Any) -> str:
+    """What the value of an option must be or do; empty if it is so."""
+    if value is None and name not in NEVER_NONE:
+        return ""
+    if name in CHOICES:
+        choices = CHOICES[name]
+        # kombu takes a class of one's own for the order of queues.
+        own = name == "queue_order_strategy" and not isinstance(value, str)
+        return "" if own or value in choices else f"be one of {', '.join(map(repr, choices))}"
+    if name in SECONDS and not _is_time(value, above=0):
+        return f"be a positive number of seconds, at most {LONGEST_SECONDS:,}"
+    if name in SECONDS_OR_NONE and not _is_time(value, above=-1):
+        return f"be a number of seconds, from 0 to {LONGEST_SECONDS:,}"
+    if name in WHOLE and not (type(value) is int and WHOLE[name] <= value <= LARGEST):
+        unlimited = ", or None for no limit" if name.startswith("max_") else ""
+        return f"be a whole number, {WHOLE[name]} or more{unlimited}"
+    if name in SWITCHES and value not in (True, False):
+        return "be True or False"
+    if name == "fanout_prefix" and not (isinstance(value, str) or value in (True, False)):
+        return "be True, False or a string"
+    if name in TEXTS and not isinstance(value, str):
+        return "be a string"
+    if name == "client_name" and not _CLIENT_NAME.fullmatch(value):
+        return "consist of printable ASCII without spaces: Redis takes no other names"
+    if name in DICTS and not isinstance(value, Mapping):
+        return "be a dict"
+    return ""
+
+
+def _is_time(value: Any, above: float) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and above < value <= LONGEST_SECONDS and value >= 0  # never true of a NaN
 
 
 @cache

@@ -155,7 +155,7 @@ class Publishing(Fanout, Jobs):
         level = self._get_message_priority(message) if properties.get("priority") else 0
         # A task that has expired goes to a worker all the same: it marks the task as revoked, and
         # somebody may wait for that.
-        ttl_ms = b"" if "task" in headers and headers.get("expires") else _ttl_ms(properties)
+        ttl_ms = b"" if "task" in headers and headers.get("expires") else wishes.ttl_ms(properties)
         stall = headers.get(STALL)
         if stall is not None:
             # Not part of the item: once it may run it is a message like any other.
@@ -278,13 +278,3 @@ class Publishing(Fanout, Jobs):
     def create_publish_batch(self, max_size: int) -> Batch:
         """A batch for :meth:`kombu.Producer.batch`: many messages in one write."""
         return Batch(self, max_size)
-
-
-def _ttl_ms(properties: dict[str, Any]) -> bytes:
-    expiration = properties.get("expiration")
-    if expiration is None:
-        return b""
-    try:
-        return b"%d" % max(1, int(float(expiration)))
-    except (TypeError, ValueError):
-        return b""

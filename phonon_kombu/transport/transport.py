@@ -9,9 +9,9 @@ from typing import Any
 from kombu.transport import redis as stock
 from redis import exceptions as redis_errors
 
-from ..errors import ConfigurationError
 from ..store.client import Healable
 from ..store.patience import at_most
+from . import options
 from .channel import CLOSING_SECONDS, Channel, SentinelChannel
 from .poller import Poller
 
@@ -23,9 +23,6 @@ HEALED_BY_RECONNECT: tuple[type[Exception], ...] = (
     redis_errors.MasterDownError,
     redis_errors.TryAgainError,
 )
-
-#: What may stand behind the ``+`` of a URL.
-FORMS = ("socket", "sentinel", "embedded")
 
 #: Seconds between looks at the health of the long-lived connections, with an event loop.
 HEALTH_INTERVAL_SECONDS = 10
@@ -57,6 +54,11 @@ class Transport(stock.Transport):
     connection_errors = stock.Transport.connection_errors + HEALED_BY_RECONNECT
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
+        options.check_kind(client.transport_options)
+        if "://" in (client.hostname or ""):
+            options.check_url(f"phonon+{client.hostname}")
+        for url in client.alt or ():
+            options.check_url(url)
         super().__init__(client, **kwargs)
         # The option is ours (seconds of an idle wait), not a sleep between polls.
         self.polling_interval = None
@@ -69,11 +71,6 @@ class Transport(stock.Transport):
         #: Queues bound to fanout exchanges: queue -> (exchange, routing key).
         self.fanout_queues: dict[str, tuple[str, str]] = {}
         form, separator, _ = (client.hostname or "").partition("://")
-        if separator and form not in FORMS:
-            raise ConfigurationError(
-                f"no URL form phonon+{form}://; there are phonon://, phonons:// and "
-                + ", ".join(f"phonon+{name}://" for name in FORMS)
-            )
         if separator and form == "sentinel":
             self.Channel = SentinelChannel
 

@@ -17,7 +17,8 @@ from datetime import datetime, timezone
 from time import time
 from typing import Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, shortened
+from .arguments import LARGEST
 
 #: What a delivery adds. A message that inherits them, as a retry does, does not bring them along.
 OF_A_DELIVERY = ("redelivered", "x-delivery-count", "x-eta")
@@ -39,15 +40,38 @@ def delay_ms(headers: dict[str, Any], use_eta: bool) -> tuple[int, bool]:
             delay, asked = max(0, math.ceil((at - time()) * 1000)), True
     wanted = headers.get("x-delay")
     if wanted is not None:
-        try:
-            more = math.ceil(float(wanted))
-        except (TypeError, ValueError, OverflowError):
-            raise ConfigurationError(
-                f"header x-delay={wanted!r}: it must be a number of milliseconds"
-            ) from None
+        more = milliseconds("header x-delay", wanted)
         if more > 0:
             delay, asked = max(delay, more), True
     return delay, asked
+
+
+def ttl_ms(properties: dict[str, Any]) -> bytes:
+    """How long a message may wait to be delivered; ``b""`` for ever.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+    """
+    expiration = properties.get("expiration")
+    if expiration is None or expiration == "":
+        return b""
+    # What has expired already is dropped by the server, with all that belongs to that.
+    return b"%d" % max(1, milliseconds("property expiration", expiration))
+
+
+def milliseconds(name: str, value: Any) -> int:
+    """A number, rounded up, that Redis can hold.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+    """
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not -LARGEST <= number <= LARGEST:
+        raise ConfigurationError(
+            f"{name}={shortened(value)}: it must be a number of milliseconds, at most {LARGEST:,}"
+        )
+    return math.ceil(number)
 
 
 def _timestamp(eta: Any) -> float | None:
@@ -75,10 +99,7 @@ def dedup(headers: dict[str, Any], properties: dict[str, Any]) -> tuple[bytes, b
     ttl = source.get("x-deduplication-ttl")
     lifetime = b""
     if ttl is not None:
-        try:
-            number = 0 if isinstance(ttl, bool) else math.ceil(float(ttl))
-        except (TypeError, ValueError, OverflowError):
-            number = 0
+        number = milliseconds("x-deduplication-ttl", ttl)
         if number <= 0:
             raise ConfigurationError(
                 f"x-deduplication-ttl={ttl!r}: it must be a positive number of milliseconds"

@@ -34,6 +34,16 @@ def test_task_runs_in_the_worker(phonon_celery_app, phonon_worker) -> None:
     assert ship.delay("a book").get(timeout=20) == "a book is on its way"
 
 
+@pytest.mark.parametrize("answer", ["first", "second"])
+def test_two_tests_may_name_a_task_alike(phonon_celery_app, phonon_worker, answer: str) -> None:
+    @phonon_celery_app.task(name="alike")
+    def ship() -> str:
+        return answer
+
+    phonon_worker.reload()
+    assert ship.delay().get(timeout=20) == answer
+
+
 def test_worker_leaves_the_tests_logging_alone(phonon_worker, caplog) -> None:
     logging.getLogger("shop").warning("out of boxes")
     assert "out of boxes" in caplog.text

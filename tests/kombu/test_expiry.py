@@ -7,6 +7,7 @@ import time
 import pytest
 from kombu import Exchange, Queue
 
+from phonon_kombu.errors import ConfigurationError
 from tests.kombu.exam import Broker, DrainPump, Inbox, PumpFactory
 from tests.servers import wait_for
 
@@ -126,3 +127,30 @@ def test_a_message_in_hand_does_not_expire(broker: Broker) -> None:
         message.ack()
 
     assert broker.get_all("q") == []
+
+
+@pytest.mark.phonon_only("stock knows no expiration")
+@pytest.mark.parametrize(
+    "expiration",
+    ["x", "x" * 1000, "nan", "inf", "1e400", [5], True, 10**16],
+    ids=lambda v: str(v)[:8],
+)
+def test_an_expiration_that_makes_no_sense(broker: Broker, expiration: object) -> None:
+    """As a property of the message; `Producer.publish(expiration=...)` is kombu's arithmetic."""
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        message = channel.prepare_message("x", properties={"expiration": expiration})
+        with pytest.raises(ConfigurationError, match=r"expiration.*milliseconds") as caught:
+            channel.basic_publish(message, "", "q")
+    assert len(str(caught.value)) < 250
+    assert broker.get_all("q") == []
+
+
+@pytest.mark.phonon_only("stock knows no expiration")
+@pytest.mark.parametrize("expiration", [60_000, "60000", "60000.5", 10**15, None])
+def test_an_expiration_as_a_property(broker: Broker, expiration: object) -> None:
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        message = channel.prepare_message("x", properties={"expiration": expiration})
+        channel.basic_publish(message, "", "q")
+    assert len(broker.get_all("q")) == 1

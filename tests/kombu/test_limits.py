@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from typing import Any
@@ -201,3 +202,64 @@ def test_basic_get_obeys_the_rate(broker: Broker) -> None:
     broker.send("q", 1, 2)
     assert broker.get_all("q") == [1]
     assert Thoonk(broker.url).job("q").stats().ready == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"rate_limit": 10**12},
+        {"rate_limit": "100000000000/s"},
+        {"rate_limit": "0." + "0" * 300 + "1/h"},
+        {"rate_limit": math.nan},
+        {"rate_limit": math.inf},
+        {"expires": 2**70},
+        {"expires": math.inf},
+        {"message_ttl": 2**70},
+        {"max_length": 2**70},
+        {"delivery_limit": 2**70},
+        {"consumer_timeout": 2**70},
+        {"message_ttl": "x" * 1000},
+    ],
+    ids=lambda arguments: str(arguments)[:40],
+)
+def test_arguments_that_redis_cannot_hold(broker: Broker, arguments: dict[str, Any]) -> None:
+    (name,) = arguments
+    wanted = "x-" + name.replace("_", "-")
+    with pytest.raises((ConfigurationError, OperationalError), match=wanted) as caught:
+        declare(broker, limited(**arguments))
+    assert len(str(caught.value)) < 300
+    assert not broker.exists("q")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"rate_limit": 10**9},
+        {"rate_limit": 1e9},
+        {"expires": 10**15},
+        {"message_ttl": 10**15},
+        {"max_length": 10**15},
+        {"delivery_limit": 10**15},
+        {"consumer_timeout": 10**15},
+    ],
+    ids=str,
+)
+def test_the_largest_arguments(broker: Broker, arguments: dict[str, Any]) -> None:
+    queue = limited(**arguments)
+    broker.send(queue, 1, 2)
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        message = channel.basic_get("q")
+        assert message.payload == 1
+        message.requeue()
+    assert broker.get_all(queue) == [1, 2]
+
+
+def test_an_argument_that_is_nearly_one_of_ours_is_said_once(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    for arguments in ({"msg_ttl": 5}, {"msg_ttl": 6}, {"something_else": 1, "max_priority": 9}):
+        declare(broker, limited(**arguments))
+    said = [r.message for r in caplog.records if "did you mean" in r.message.lower()]
+    assert len(said) == 1
+    assert "x-msg-ttl" in said[0] and "'x-message-ttl'" in said[0] and "'q'" in said[0]

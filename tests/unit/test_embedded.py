@@ -343,7 +343,7 @@ def test_interrupted_while_starting_leaves_nothing_behind(
     )
     users.append(process)
     # Its start: the configuration is there, the server is not.
-    wait_for(lambda: list(directory.glob("phonon-*/redis.conf")))
+    wait_for(lambda: list(directory.glob("phonon-*/phonon-redis.conf")))
     process.send_signal(signum)
     process.wait(20)
     wait_for(lambda: not processes_that_name(directory), 10, message="a process was left behind")
@@ -445,9 +445,53 @@ def test_directory_that_cannot_be_made_or_used(directory: Path) -> None:
         EmbeddedServer(directory / "file").start()
 
 
+def test_a_directory_with_files_of_somebody_else_is_refused(directory: Path) -> None:
+    (directory / "redis.conf").write_text("port 6379\n")
+    with pytest.raises(EmbeddedServerError, match=r"redis\.conf.*name an empty directory"):
+        EmbeddedServer(directory).start()
+    assert (directory / "redis.conf").read_text() == "port 6379\n"
+    assert len(list(directory.iterdir())) == 1
+
+
+def test_the_configuration_takes_no_name_of_the_users(real_server: str, directory: Path) -> None:
+    with EmbeddedServer(directory, linger_seconds=0.0):
+        (directory / "redis.conf").write_text("the user's")
+    wait_for(lambda: not (directory / "server.json").exists(), 30)
+    with EmbeddedServer(directory, linger_seconds=0.0):
+        pass
+    assert (directory / "redis.conf").read_text() == "the user's"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_directory_that_others_may_write_to_is_refused(directory: Path, mode: int) -> None:
+    directory.chmod(mode)
+    with pytest.raises(EmbeddedServerError, match=f"not a private directory.*mode {mode:o}.*go-w"):
+        EmbeddedServer(directory).start()
+    assert not list(directory.iterdir())
+
+
+def test_a_directory_that_others_may_read_is_used(any_server: str, directory: Path) -> None:
+    directory.chmod(0o755)
+    with EmbeddedServer(directory, linger_seconds=0.0) as server:
+        assert redis.Redis(**server.address.client_options()).ping()
+
+
+def test_a_named_directory_of_another_user_is_refused(directory: Path) -> None:
+    foreign = Path("/")
+    if os.getuid() == 0:
+        foreign = directory / "theirs"
+        foreign.mkdir(mode=0o755)
+        os.chown(foreign, 65534, -1)
+    before = sorted(foreign.iterdir())
+    with pytest.raises(EmbeddedServerError, match=r"not a private directory.*belongs to"):
+        EmbeddedServer(foreign).start()
+    assert sorted(foreign.iterdir()) == before
+
+
 def test_data_that_the_server_cannot_read_are_an_error_with_its_log(
     real_server: str, directory: Path
 ) -> None:
+    (directory / "users.lock").touch()
     (directory / "appendonlydir").mkdir()
     manifest = directory / "appendonlydir" / "appendonly.aof.manifest"
     manifest.write_text("nonsense\n")
