@@ -8,6 +8,7 @@ of the URLs. With ``phonons+sentinel://`` the master is reached by TLS; the sent
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,23 @@ class Named:
     login: str = ""
     path: str = ""
     options: dict[str, str] = field(default_factory=dict)
+
+
+class Sentinels(redis.sentinel.Sentinel):
+    """redis-py's, whose error about a master that is not found fits one line."""
+
+    def discover_master(self, service_name: str) -> Any:
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except redis.sentinel.MasterNotFoundError as error:
+            asked = [client.connection_pool.connection_kwargs for client in self.sentinels]
+            places = ", ".join(sorted(f"{kw.get('host')}:{kw.get('port')}" for kw in asked))
+            # Behind the repr of each client that could not ask stands what kept it from it.
+            reasons = dict.fromkeys(re.findall(r" - (\w+\(.*?\))(?=, <|$)", str(error)))
+            raise redis.sentinel.MasterNotFoundError(
+                f"none of the sentinels {places} knows a master {service_name!r} that is up"
+                + "".join(f"; {reason}" for reason in reasons)
+            ) from None
 
 
 def is_sentinel(url: str) -> bool:

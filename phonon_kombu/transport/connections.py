@@ -17,6 +17,7 @@ from ..store.checks import check_rights, check_server
 from ..store.client import Link, translate
 from ..store.keys import layout_key
 from ..store.patience import GREETING_SECONDS, SILENCE_SECONDS, at_most, greet, prompt
+from ..store.sentinels import Sentinels
 from . import orphans
 
 #: Bytes read from the polling socket at once: a whole claim of messages.
@@ -204,7 +205,7 @@ class SentinelConnections(Connections, stock.SentinelChannel):
                 for name, value in params.items()
                 if name.startswith("socket_") and name != "socket_read_size"
             }
-        manager: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+        manager: Any = Sentinels(  # type: ignore[no-untyped-call]
             self._sentinels(),
             min_other_sentinels=getattr(self, "min_other_sentinels", 0),
             sentinel_kwargs=to_sentinels,

@@ -157,8 +157,13 @@ def test_sentinels_that_do_not_know_the_master(
         url=url, transport_options={"master_name": "unheard-of"}
     )
 
-    with pytest.raises(connection.connection_errors, match="unheard-of"):
+    with pytest.raises(connection.connection_errors, match="unheard-of") as refusal:
         connection.transport.establish_connection()
+    if sentinel_broker.is_phonon:
+        asked = ", ".join(sorted(f"127.0.0.1:{one.port}" for one in sentinel.sentinels))
+        assert str(refusal.value) == (
+            f"none of the sentinels {asked} knows a master 'unheard-of' that is up"
+        )
 
 
 @pytest.mark.real_server("fakeredis has no sentinel")
