@@ -64,7 +64,7 @@ class Sentinels(redis.sentinel.Sentinel):
             asked = [client.connection_pool.connection_kwargs for client in self.sentinels]
             places = ", ".join(sorted(f"{kw.get('host')}:{kw.get('port')}" for kw in asked))
             # Behind the repr of each client that could not ask stands what kept it from it.
-            reasons = dict.fromkeys(re.findall(r" - (\w+\(.*?\))(?=, <|$)", str(error)))
+            reasons = dict.fromkeys(re.findall(r">\)> - (.+?)(?=, <|$)", str(error)))
             raise redis.sentinel.MasterNotFoundError(
                 f"none of the sentinels {places} knows a master {service_name!r} that is up"
                 + "".join(f"; {reason}" for reason in reasons)

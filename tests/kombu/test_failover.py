@@ -166,6 +166,19 @@ def test_sentinels_that_do_not_know_the_master(
         )
 
 
+@pytest.mark.phonon_only("stock prints its client objects")
+def test_no_sentinel_can_be_reached(broker: Broker) -> None:
+    gone = sorted(free_port() for _ in range(2))
+    url = ";".join(f"phonon+sentinel://:pw@127.0.0.1:{port}" for port in gone)
+    once = {"sentinel_kwargs": {"retry": Retry(NoBackoff(), 0)}}
+    connection = broker.connection(url=url, transport_options={"master_name": "main", **once})
+    with pytest.raises(connection.connection_errors) as refusal:
+        connection.transport.establish_connection()
+    text = str(refusal.value)
+    assert text.startswith(f"none of the sentinels 127.0.0.1:{gone[0]}, 127.0.0.1:{gone[1]} knows")
+    assert "ConnectionError" in text and "<" not in text
+
+
 @pytest.mark.real_server("fakeredis has no sentinel")
 def test_sentinel_without_a_master_name(broker: Broker) -> None:
     url = f"{broker.url_of('sentinel')}://127.0.0.1:{broker.server.port}/0"
