@@ -289,7 +289,9 @@ def test_the_last_worker_was_killed(
     for said, lives in ((120, True), ("x", False), (-1, False), (30.5, False)):
         redis_client.hset(keys.about, node.id, json.dumps(about | {"node_ttl": said}))
         assert operator.get(result.id).owner_lives is lives
+    del about["node_ttl"]
     redis_client.hset(keys.about, node.id, json.dumps(about))
+    assert operator.get(result.id).owner_lives is False
     with Operator(redis_server.url("phonon"), {"node_ttl": 300}) as patient:
         assert patient.get(result.id).owner_lives is True
         assert patient.nodes()[0].beat_seconds > 60
