@@ -37,7 +37,9 @@ def server_is_served(replies: Sequence[Any], layout_key: bytes) -> None:
     """Judge the replies (or refusals) to :func:`server_checks`. Raises as :func:`check_server`."""
     info, _, found = replies
     layout = b"%d" % LAYOUT
-    for reply in (info, found):
+    # A replica that refuses the SET is as good as away: whoever connects tries again, patiently,
+    # where a consumer would break, connect, and break again.
+    for reply in replies:
         if isinstance(reply, CONNECTION_ERRORS):
             raise reply
     # Where an ACL hides INFO the commands themselves will tell.

@@ -243,7 +243,12 @@ def test_without_rich_a_line_is_not_written_into_the_bar() -> None:
 def start(place: Place, *words: str, at: str = "files,") -> subprocess.Popen[str]:
     """Start the demo and return once its tasks are on their way, or those of its chord."""
     process = subprocess.Popen(
-        [*COMMAND, *words], env=place.environment, stdout=subprocess.PIPE, text=True
+        [*COMMAND, *words],
+        env=place.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a shell, they and their children ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     seen = ""

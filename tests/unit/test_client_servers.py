@@ -200,6 +200,18 @@ def test_a_replica_heals(server: RedisServer, client: redis.Redis, links: Links)
     assert link.run(*put_call(keys, b"y")) == b"y"
 
 
+def test_a_replica_is_no_server_for_us(
+    server: RedisServer, client: redis.Redis, links: Links
+) -> None:
+    """Said when connecting: a consumer on it would break at its first claim, again and again."""
+    client.replicaof("127.0.0.1", free_port())
+    try:
+        with pytest.raises(Healable, match="connecting again"):
+            check_server(links(server.port), layout_key())
+    finally:
+        client.replicaof("NO", "ONE")
+
+
 def test_a_cluster_that_is_down_heals(links: Links) -> None:
     with RedisServer("--cluster-enabled", "yes") as node:
         link = links(node.port)
