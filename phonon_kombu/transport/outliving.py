@@ -15,6 +15,8 @@ import sys
 from time import monotonic
 from typing import Any
 
+import celery
+
 from ..phonon import heart as hearts
 from ..store.client import CONNECTION_ERRORS
 from . import orphans
@@ -40,12 +42,17 @@ def begun() -> set[Any]:
     for request in active:
         if request.task.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
             return set()  # It ends these tasks, and counts on their being delivered again.
-    found = {request.message for request in active}
-    for request in (*state.reserved_requests, *list(state.requests.values())):
+    found = set()
+    for request in {*active, *state.reserved_requests, *state.requests.values()}:
         # A weak reference; a pool of threads keeps nothing that it could refer to.
         given = request._apply_result
-        # Prefork pools drop what no child has accepted; all others have no way to.
-        if given is not None and getattr(given(), "_accepted", True):
+        job: Any = None if given is None else given()
+        if hasattr(job, "_accepted"):
+            # A prefork pool drops what no child has accepted; before 5.7 it forgets all it has.
+            has_begun = job._accepted and celery.VERSION[:2] >= (5, 7)
+        else:
+            has_begun = given is not None or request in state.active_requests
+        if has_begun:
             found.add(request.message)
     return found
 
