@@ -15,8 +15,6 @@ import sys
 from time import monotonic
 from typing import Any
 
-import celery
-
 from ..phonon import heart as hearts
 from ..store.client import CONNECTION_ERRORS
 from . import orphans
@@ -38,6 +36,7 @@ def begun() -> set[Any]:
     state: Any = sys.modules.get("celery.worker.state")
     if state is None:
         return set()
+    celery: Any = sys.modules["celery"]
     active = list(state.active_requests)
     for request in active:
         if request.task.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
