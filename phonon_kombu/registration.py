@@ -51,11 +51,12 @@ def _reads_our_urls(parse: Callable[[str], dict[str, Any]]) -> Callable[[str], d
     def parse_url(url: str) -> dict[str, Any]:
         if not url.startswith("phonon"):
             return parse(url)
+        from .store.urls import FORMS
         from .transport.options import check_url
 
         check_url(url)
-        scheme, _, rest = url.partition("+")
-        if scheme == "phonon" and rest.partition("://")[0] in ("socket", "sentinel", "embedded"):
+        scheme, plus, rest = url.partition("+")
+        if plus and url.partition("://")[0] in FORMS:
             # As kombu's Connection does it with the first URL of a list.
             return {"transport": scheme, "hostname": rest}
         return parse(url)

@@ -61,8 +61,7 @@ class Sentinels(redis.sentinel.Sentinel):
         try:
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]
         except redis.sentinel.MasterNotFoundError as error:
-            asked = [client.connection_pool.connection_kwargs for client in self.sentinels]
-            places = ", ".join(sorted(f"{kw.get('host')}:{kw.get('port')}" for kw in asked))
+            places = ", ".join(f"{host}:{port}" for host, port in _asked(self))
             # Behind the repr of each client that could not ask stands what kept it from it.
             reasons = dict.fromkeys(re.findall(r">\)> - (.+?)(?=, <|$)", str(error)))
             raise redis.sentinel.MasterNotFoundError(
@@ -152,10 +151,13 @@ def place_of(pool: Any) -> tuple[Any, ...] | None:
     found = pool.connection_kwargs.get("connection_pool")
     if found is None:
         return None
-    asked = [
-        client.connection_pool.connection_kwargs for client in found.sentinel_manager.sentinels
-    ]
-    return (found.service_name, *sorted((kw.get("host"), kw.get("port")) for kw in asked))
+    return (found.service_name, *_asked(found.sentinel_manager))
+
+
+def _asked(manager: Any) -> list[tuple[Any, Any]]:
+    """Where the sentinels are: hosts and ports."""
+    asked = [client.connection_pool.connection_kwargs for client in manager.sentinels]
+    return sorted((kw.get("host"), kw.get("port")) for kw in asked)
 
 
 def blocking_twin(pool: Any, kwargs: dict[str, Any], blocking: Callable[[Any], Any]) -> Any:

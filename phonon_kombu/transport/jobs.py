@@ -305,8 +305,7 @@ class Jobs(Outliving):
                 ),
             )
         elif beating is not None:
-            held = orphans.pending(self.server_identity)
-            heart.leave(self.server_identity, beating, goodbye=not held)
+            orphans.let_go(self.server_identity, beating)
 
     def in_use(self, queue: str) -> list[Any]:
         """Calls that note the use of a queue that lives only while it is used."""

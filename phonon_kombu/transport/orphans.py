@@ -86,6 +86,11 @@ def settle(server: tuple[object, ...], link: Link) -> None:
             logger.info("Gave back %d message(s) of a connection that was lost", given)
 
 
+def let_go(server: tuple[object, ...], beating: heart.Heart) -> None:
+    """Leave the heart of a closed channel; it says goodbye unless something is noted here."""
+    heart.leave(server, beating, goodbye=not pending(server))
+
+
 def pending(server: tuple[object, ...]) -> bool:
     """Whether anything is noted for `server`."""
     return bool(_orphans.get(server))

@@ -104,8 +104,7 @@ class Outliving(Connections):
         self.link.close()
         beating, self.heart = self.heart, None
         if beating is not None:
-            held = orphans.pending(self.server_identity)
-            hearts.leave(self.server_identity, beating, goodbye=not held)
+            orphans.let_go(self.server_identity, beating)
 
     def end(self) -> None:
         """At the end of the process: give back what nobody is going to finish."""

@@ -16,9 +16,6 @@ from .pacing import CREDIT_SECONDS
 
 logger = logging.getLogger("phonon_kombu.transport")
 
-#: Seconds in which the reply to a command that does not block must have come.
-REPLY_SECONDS = 30.0
-
 #: What Celery promises to call when a task is done.
 ANSWERS = ("ack_log_error", "reject_log_error")
 

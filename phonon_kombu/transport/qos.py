@@ -83,14 +83,16 @@ class QoS(virtual.QoS):
     def restore_unacked(self) -> list[Any]:
         """Give all unacknowledged messages back but those that are kept, in front and in order, as
         redelivered."""
-        delivered = self._delivered
-        gone = [item for item in list(delivered.items()) if item[1] not in self.kept]
+        gone = self._to_give_back()
         jobs = [(*message.job, tag) for tag, message in gone if message.job is not None]
         for tag, _ in gone:
-            delivered.pop(tag, None)
+            self._delivered.pop(tag, None)
         if jobs:
             self.channel.give_back(jobs, mode=b"restore")
         return []
+
+    def _to_give_back(self) -> list[tuple[Any, Message]]:
+        return [item for item in list(self._delivered.items()) if item[1] not in self.kept]
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """At the end of the channel. What cannot be given back now is when the server is back."""
@@ -102,7 +104,7 @@ class QoS(virtual.QoS):
         if not self.restore_at_shutdown or not self.channel.do_restore:
             state.clear()
             return
-        count = sum(message not in self.kept for message in list(state.values()))
+        count = len(self._to_give_back())
         if count:
             logger.info("Giving back %d unacknowledged message(s)", count)
             self.restore_unacked()

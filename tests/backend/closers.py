@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from phonon_kombu.store.scripts import load
-from tests.faults.proxy import Command, Proxy, When, end_of, words_of
+from tests.faults.proxy import Command, Proxy, When, values_from, words_of
 
 ARRIVALS = {f"EVALSHA {load(name).sha}" for name in ("chord/arrive", "chord/fold")}
 CLOSE = f"EVALSHA {load('chord/close').sha}"
@@ -127,14 +127,10 @@ class Closers(Proxy):
             return True
 
     def _replies(self, connection: Any) -> None:
-        data = b""
         with contextlib.suppress(OSError):
-            while piece := connection.far.recv(1 << 16):
-                data += piece
-                while (end := end_of(data)) is not None:
-                    packed, data = data[:end], data[end:]
-                    if not self._answer(connection, packed):
-                        return
+            for packed in values_from(connection.far):
+                if not self._answer(connection, packed):
+                    return
         self._end(connection)
 
     def _answer(self, connection: Any, packed: bytes) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -123,16 +123,12 @@ class Proxy:
                     threading.Thread(target=pump, args=(connection,), daemon=True).start()
 
     def _requests(self, connection: _Connection) -> None:
-        data = b""
         with contextlib.suppress(OSError):
-            while piece := connection.near.recv(1 << 16):
-                data += piece
-                while (end := end_of(data)) is not None:
-                    packed, data = data[:end], data[end:]
-                    if connection.dead:
-                        continue
-                    if not self._forward(connection, packed):
-                        return
+            for packed in values_from(connection.near):
+                if connection.dead:
+                    continue
+                if not self._forward(connection, packed):
+                    return
         if not connection.dead:
             self._end(connection)
 
@@ -154,23 +150,19 @@ class Proxy:
         return not last
 
     def _replies(self, connection: _Connection) -> None:
-        data = b""
         with contextlib.suppress(OSError):
-            while piece := connection.far.recv(1 << 16):
-                data += piece
-                while (end := end_of(data)) is not None:
-                    packed, data = data[:end], data[end:]
-                    if connection.dead:
-                        continue
-                    command = connection.unanswered.pop(0) if connection.unanswered else None
-                    last = command is not None and command.number == self._at
-                    if command is not None:
-                        command.reply = packed
-                    if not last or self._when == "answered":
-                        connection.near.sendall(packed)
-                    if last:
-                        self._crash_now()
-                        return
+            for packed in values_from(connection.far):
+                if connection.dead:
+                    continue
+                command = connection.unanswered.pop(0) if connection.unanswered else None
+                last = command is not None and command.number == self._at
+                if command is not None:
+                    command.reply = packed
+                if not last or self._when == "answered":
+                    connection.near.sendall(packed)
+                if last:
+                    self._crash_now()
+                    return
         if not connection.dead:
             self._end(connection)
 
@@ -189,6 +181,16 @@ class Proxy:
 
 
 # Redis's protocol ----------------------------------------------------------------------------
+
+
+def values_from(sock: socket.socket) -> Iterator[bytes]:
+    """The commands or replies that come over `sock`, each as it was packed, until it is closed."""
+    data = b""
+    while piece := sock.recv(1 << 16):
+        data += piece
+        while (end := end_of(data)) is not None:
+            packed, data = data[:end], data[end:]
+            yield packed
 
 
 def end_of(data: bytes, start: int = 0) -> int | None:
