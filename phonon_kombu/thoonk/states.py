@@ -106,12 +106,13 @@ GRID = {
     ),
     "claim": Operation(
         "job/claim",
-        "take the first ready jobs",
+        "the owner's last jobs are done, as by finish; take the first ready jobs",
         _row(
             ready=Cell(
                 (CLAIMED, READY, ABSENT),
                 (),
-                "ready while others come first or the queue is paused; gone if expired",
+                "ready while others come first or the queue is paused; gone if expired, or "
+                "finished late (see `finish`)",
             ),
             scheduled=Cell(
                 (SCHEDULED, READY, CLAIMED, ABSENT),
@@ -119,6 +120,7 @@ GRID = {
                 "if due it is ready, and may be claimed at once; gone if expired by then; left "
                 "alone while the queue is paused",
             ),
+            claimed=Cell((CLAIMED, ABSENT), (), "gone if its owner is done with it"),
         ),
     ),
     "finish": Operation(

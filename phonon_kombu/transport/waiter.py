@@ -3,8 +3,9 @@
 Exactly one batch of commands is outstanding there at any time, and :meth:`Waiter.on_readable`
 handles the replies of all of them:
 
-* a **claim**: what is to be acknowledged, then one `job/claim` for each queue that may have jobs,
-  for as many jobs as the consumer has credit; all in one write;
+* a **claim**: one `job/claim` for each queue that may have jobs, for as many jobs as the consumer
+  has credit, which also finishes those that are to be acknowledged; before it a `job/finish` for
+  acknowledgements of other queues, or of more jobs than one call takes; all in one write;
 * the **wait**: BZPOPMIN on the wake keys of the queues. A wake may be lost, a job may not: when
   nothing comes within the polling interval the lists are looked at;
 * that **look**: one EXISTS over all ids lists, which finds what a foreign client has put.
@@ -36,6 +37,11 @@ logger = logging.getLogger("phonon_kombu.transport")
 #: claims that are half as large cost more than the wait that they save.
 AHEAD_FROM = 32
 
+#: Jobs of one queue that are to be acknowledged: the queue, their ids.
+Acks = tuple[str, list[bytes]]
+
+NO_ACKS: Acks = ("", [])
+
 #: Seconds for which messages are handed over before the event loop gets a turn.
 DELIVERY_SLICE_SECONDS = 0.02
 
@@ -57,7 +63,7 @@ class Waiter(Pacing):
         self.claimed_queues: set[str] = set()
         self._fresh: list[list[Entry]] = []
         #: Acknowledgements in the outstanding write, or the one about to be sent.
-        self.acking: list[tuple[str, list[bytes]]] = []
+        self.acking: list[Acks] = []
         self._claims: dict[str, tuple[Prepared, Prepared]] = {}
         self._woken: dict[bytes, str] = {}
         self._due_at: float | None = None
@@ -161,22 +167,26 @@ class Waiter(Pacing):
         self._wake = None
         channel = self.channel
         calls: list[tuple[Any, Handler]] = []
-        acking = channel.outbox.take()
-        if acking:
-            self.acking = acking
-            for queue, ids in acking:
-                finish = self._prepared(queue)[1]
-                calls.append(((finish, (channel.owner, *ids)), self._on_finished))
         if channel.strict and one_by_one:
             credit = 1
-        for queue, count in channel.share(list(self.hot), credit):
-            claim = self._prepared(queue)[0]
+        shares = channel.share(list(self.hot), credit)
+        riders: dict[str, Acks] = dict.fromkeys((queue for queue, _ in shares), NO_ACKS)
+        self.acking = channel.outbox.take()
+        for acks in self.acking:
+            queue, ids = acks
+            if riders.get(queue) is NO_ACKS:
+                riders[queue] = acks
+            else:
+                finish = self._prepared(queue)[1]
+                calls.append(((finish, (channel.owner, *ids)), partial(self._on_finished, acks)))
+        for queue, count in shares:
+            claim, acks = self._prepared(queue)[0], riders[queue]
             if queue not in self.claimed_queues:
                 channel.hold(queue)
             calls.append(
                 (
-                    (claim, (channel.owner, b"%d" % count, channel.order)),
-                    partial(self._on_claimed, queue, count),
+                    (claim, (channel.owner, b"%d" % count, channel.order, *acks[1])),
+                    partial(self._on_claimed, queue, count, acks),
                 )
             )
         cold = [queue for queue in queues if queue not in self.hot]
@@ -249,13 +259,15 @@ class Waiter(Pacing):
     def _nothing(self, reply: Any) -> None:
         pass
 
-    def _on_finished(self, reply: Any) -> None:
+    def _on_finished(self, acks: Acks, reply: Any) -> None:
+        self.acking.remove(acks)
         if reply is NoScriptError:
             # Sent again with the next claim; finishing twice is finishing once.
-            self.channel.outbox.put_back(self.acking)
-        self.acking = []
+            self.channel.outbox.put_back([acks])
 
-    def _on_claimed(self, queue: str, count: int, reply: Any) -> None:
+    def _on_claimed(self, queue: str, count: int, acks: Acks, reply: Any) -> None:
+        if acks is not NO_ACKS:
+            self._on_finished(acks, reply)
         if reply is NoScriptError:
             return
         if self.channel.strict and len(reply) >= 2 + 3 * count:

@@ -79,6 +79,16 @@ class Proxy:
         ("sent"), or after ("answered"). Nothing is forwarded after that command."""
         self._at, self._when, self._crash = number, when, crash
 
+    def cut_at(self, number: int, when: When) -> None:
+        """End all connections at a command, as :meth:`crash_at` says; new ones can be made."""
+
+        def cut() -> None:
+            self._at = 0
+            self._halted.clear()
+            self.cut()
+
+        self.crash_at(number, when, cut)
+
     def fall_silent(self) -> None:
         """From now on nothing passes on the connections that there are, and neither side is told,
         as when a cable is pulled. New connections work."""

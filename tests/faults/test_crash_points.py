@@ -29,7 +29,10 @@ from tests.servers import RedisServer, wait_for
 
 #: Victims at a time: they wait most of the time.
 AT_ONCE = 12
-FINISH = f"EVALSHA {load('job/finish').sha}"
+#: Scripts that finish jobs: the number of the first argument that is the id of one.
+FINISHING = {
+    f"EVALSHA {load(name).sha}": first for name, first in (("job/finish", 2), ("job/claim", 4))
+}
 #: Longer than the slowest recovery on a busy machine.
 DRAIN_SECONDS = 60.0
 
@@ -95,8 +98,8 @@ def run(server: RedisServer, folder: Path, at: int, when: When) -> Outcome:
     finished = {
         int(word[1:])
         for command in commands
-        if command.name == FINISH and command.reply is not None
-        for word in command.words[3 + int(command.words[2]) + 1 :]
+        if command.name in FINISHING and command.reply is not None
+        for word in command.words[2 + int(command.words[2]) + FINISHING[command.name] :]
         if word.startswith(b"m")
     }
     name = commands[at - 1].name if at <= len(commands) else "(none: it had ended)"

@@ -171,9 +171,11 @@ class Machine:
         reply: str = self.run("job/append", id, item, other_id)
         return reply
 
-    def claim(self, owner: str = "A", count: int = 1, order: str = "") -> Claimed:
+    def claim(
+        self, owner: str = "A", count: int = 1, order: str = "", finished: tuple[str, ...] = ()
+    ) -> Claimed:
         """job/claim."""
-        more, due, *rest = self.run("job/claim", owner, count, order)
+        more, due, *rest = self.run("job/claim", owner, count, order, *finished)
         jobs = [
             (rest[i], rest[i + 1], None if rest[i + 2] is None else int(rest[i + 2]))
             for i in range(0, len(rest), 3)

@@ -134,7 +134,7 @@ def slices(m: Machine) -> None:
     m.pass_time(2 * HOUR_MS)
     with m.fence():
         m.maintain()
-        m.claim("A", 10, "highest")
+        m.claim("A", 10, "highest", tuple(m.picture()["owners"]))
         m.claim("B", 5)
         m.recover("A", "cancel")
         m.finish("A", *m.picture()["items"])

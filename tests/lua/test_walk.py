@@ -108,17 +108,19 @@ class Walk(RuleBasedStateMachine):
         )
         self.compare()
 
-    @rule(owner=OWNERS, count=st.integers(0, 5), highest=st.booleans())
-    def claim(self, owner: str, count: int, highest: bool) -> None:
+    @rule(owner=OWNERS, count=st.integers(0, 5), highest=st.booleans(),
+          finished=st.one_of(st.just(()), SOME_IDS))  # fmt: skip
+    def claim(self, owner: str, count: int, highest: bool, finished: tuple[str, ...]) -> None:
         order = "highest" if highest else ""
         jobs = []
         with self.m.now() as now:
-            reply = self.m.claim(owner, count, order)
+            reply = self.m.claim(owner, count, order, finished)
             jobs += reply.jobs
             # A claim does not go on for ever where many ghosts stand.
             while reply.more and len(jobs) < count:
                 reply = self.m.claim(owner, count - len(jobs), order)
                 jobs += reply.jobs
+        self.model.finish(owner, finished)
         assert jobs == self.model.claim(owner, count, highest, now())
         due = [job.due for job in self.model.in_state("scheduled")]
         if self.model.paused:

@@ -206,7 +206,7 @@ def test_an_unknown_script_is_an_error() -> None:
 
 
 def test_all_pieces_are_used() -> None:
-    used = set(re.findall(r"^--- @include (\w+)$", all_text(), re.M))
+    used = set(re.findall(r"^ *--- @include (\w+)$", all_text(), re.M))
     assert used == {path.stem for path in (LUA / "include").glob("*.lua")}
 
 

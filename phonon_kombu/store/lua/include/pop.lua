@@ -1,17 +1,16 @@
---[[ pop(count, at, plain): take up to `count` jobs from the ready ones, in the order of `order`.
+--[[ pop(count, at): take up to `count` jobs from the ready ones, in the order of `order`.
 Leaves out what no longer stands for a job: entries of jobs that were stalled or retracted while
 ready (counted in `ghosts`), ids without an item. Drops jobs whose deadline is before `at` (ms).
 Returns their ids and items, and whether more may be ready.
-With `plain` the caller knows that the queue has neither ghosts nor deadlines.
 Needs drop() and the locals `items`, `ghosts`, `deadlines`, `order` (the lists, first to take).
 COST O(count), bounded: after 500 leftovers it returns what it has,
 and it takes 1,000 at the most ]]
-local function pop(count, at, plain)
+local function pop(count, at)
   count = math.min(count, 1000)
   local ids, bodies, expired, remains = {}, {}, {}, {}
   local left_over, level = 0, 1
-  local haunted = not plain and redis.call('EXISTS', ghosts) == 1
-  local mortal = not plain and redis.call('EXISTS', deadlines) == 1
+  local haunted = redis.call('EXISTS', ghosts) == 1
+  local mortal = redis.call('EXISTS', deadlines) == 1
   while #ids < count and order[level] and left_over < 500 do
     local popped = redis.call('RPOP', order[level], count - #ids)
     if not popped or #popped == 0 then

@@ -1,19 +1,44 @@
---[[ job/claim: take up to `count` ready jobs for `owner`, those of the first list first.
+--[[ job/claim: take up to `count` ready jobs for `owner`, those of the first list first, after
+finishing the jobs that it is done with, as job/finish does.
 Jobs that are due are promoted before. Leaves a wake when more are ready, else takes it away.
 Of a paused queue nothing is taken, and no wake is left: job/resume leaves one. Where the rate
 limit of the queue (config: `rate_interval`, ms a job; `rate_burst`, jobs at once) is reached, no
 wake is left either, and the claimer is told when to come again.
 KEYS    1 items HASH   2 claimed ZSET   3 owners HASH   4 cancelled HASH   5 scheduled ZSET
         6 published ZSET   7 wake ZSET   8 priorities HASH   9 deadlines ZSET   10 ghosts HASH
-        11 config HASH   12 dead LIST   13 tokens STRING   14+ levels LIST (all ten, level 0 first)
-ARGV    1 owner   2 count   3 order ('highest' takes level 9 first, else level 0)
+        11 config HASH   12 dead LIST   13 tokens STRING   14 finishes STRING
+        15+ levels LIST (all ten, level 0 first)
+ARGV    1 owner   2 count   3 order ('highest' takes level 9 first, else level 0)   4+ finished
 RETURNS more ready (0/1), ms until one may be claimed (-1: unknown), then for each job
         its id, its item, how often it was cancelled (nil: never delivered before)
-ERRORS  none   STATES ready -> claimed, scheduled -> ready   COST O(count * log n) ]]
+ERRORS  none   STATES ready -> claimed, scheduled -> ready, claimed -> absent, ready -> absent
+COST    O((count + finished) * log n) ]]
 --- @include now
 local items, claimed, owners, cancelled, scheduled = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local published, wake, priorities, deadlines, ghosts = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local levels = { unpack(KEYS, 14) }
+local config, finishes, first, count = KEYS[11], KEYS[14], KEYS[15], tonumber(ARGV[2])
+-- Most queues have none of these at most times: one look instead of five.
+local plain = redis.call('EXISTS', ghosts, deadlines, scheduled, cancelled, priorities) == 0
+--- @include forget
+if ARGV[4] then
+  --- @include late
+  --- @include done
+  local ids, late = held({ unpack(ARGV, 4) }, ARGV[1])
+  plain = plain and late == 0
+  done(ids, late, plain)
+end
+local rules = redis.call('HMGET', config, 'paused', 'rate_interval', 'rate_burst', 'dead_exchange')
+if rules[1] then
+  redis.call('DEL', wake)
+  return { 0, -1 }
+end
+local at, interval = now(), tonumber(rules[2])
+--- @include hold
+if plain and not interval then
+  --- @include swift
+  return swift(count, at)
+end
+local levels = { unpack(KEYS, 15) }
 local order = levels
 if ARGV[3] == 'highest' then
   order = {}
@@ -21,33 +46,20 @@ if ARGV[3] == 'highest' then
     order[11 - i] = list
   end
 end
-local config = KEYS[11]
-local rules = redis.call('HMGET', config, 'paused', 'rate_interval', 'rate_burst', 'dead_exchange')
-if rules[1] then
-  redis.call('DEL', wake)
-  return { 0, -1 }
-end
--- Most queues have none of these at most times: one look instead of five.
-local plain = redis.call('EXISTS', ghosts, deadlines, scheduled, cancelled) == 0
 local dead, lettered = KEYS[12], rules[4]
 --- @include ready
 --- @include promote
---- @include forget
 --- @include drop
 --- @include pop
---- @include hold
-local at, count = now(), tonumber(ARGV[2])
-local interval, tokens = tonumber(rules[2]), KEYS[13]
+local tokens = KEYS[13]
 local slack = interval and interval * (tonumber(rules[3]) - 1)
 --- @include rate
 count = interval and math.min(count, allowed(at)) or count
-if not plain then
-  promote(at)
-end
-local ids, bodies, more = pop(count, at, plain)
+promote(at)
+local ids, bodies, more = pop(count, at)
 local reply = { more and 1 or 0, -1 }
 if #ids > 0 then
-  hold(ids, bodies, ARGV[1], at, reply, plain)
+  hold(ids, bodies, ARGV[1], at, reply)
 end
 local later = interval and spent(#ids, at) or 0
 if more and later > 0 then
@@ -57,9 +69,9 @@ elseif more then
   redis.call('ZADD', wake, 0, 'w')
 else
   redis.call('DEL', wake)
-  local first = plain and {} or redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
-  if first[2] then
-    reply[2] = math.max(later, first[2] - at)
+  local next_due = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
+  if next_due[2] then
+    reply[2] = math.max(later, next_due[2] - at)
   end
 end
 return reply

@@ -7,38 +7,19 @@ ARGV    1 owner ('' whoever holds them)   2+ ids
 RETURNS how many were finished   ERRORS none
 STATES  claimed -> absent, ready -> absent   COST O(ids * log n) ]]
 local claimed, items, published, cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local priorities, deadlines = KEYS[7], KEYS[8]
+local owners, finishes, priorities = KEYS[5], KEYS[6], KEYS[7]
+local deadlines, ghosts = KEYS[8], KEYS[9]
 --- @include forget
 --- @include late
+--- @include done
 local given = { unpack(ARGV, 2) }
-local ids, late = {}, 0
-if ARGV[1] == '' then
-  for i, score in ipairs(redis.call('ZMSCORE', claimed, unpack(given))) do
-    if score then
-      ids[#ids + 1] = given[i]
-    end
-  end
-else
-  for i, held_by in ipairs(redis.call('HMGET', KEYS[5], unpack(given))) do
-    local id = given[i]
-    if held_by == ARGV[1] then
-      ids[#ids + 1] = id
-    elseif is_late(id, held_by, ARGV[1]) then
-      -- Its entry in the list stands for nothing any more. Named twice, it is late once.
-      redis.call('HINCRBY', KEYS[9], id, 1)
-      redis.call('ZREM', published, id)
-      ids[#ids + 1], late = id, late + 1
-    end
+if ARGV[1] ~= '' then
+  return done(held(given, ARGV[1]))
+end
+local ids = {}
+for i, score in ipairs(redis.call('ZMSCORE', claimed, unpack(given))) do
+  if score then
+    ids[#ids + 1] = given[i]
   end
 end
-local finished = 0
-if #ids > 0 then
-  -- An id may be named twice, or a peer that knows no owners may have finished the job.
-  finished = redis.call('ZREM', claimed, unpack(ids)) + late
-  redis.call('HDEL', KEYS[5], unpack(ids))
-  forget(ids)
-  if finished > 0 then
-    redis.call('INCRBY', KEYS[6], finished)
-  end
-end
-return finished
+return done(ids, 0)
