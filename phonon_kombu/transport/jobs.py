@@ -323,7 +323,7 @@ class Jobs(Outliving):
         """
         if self.outliving:
             return self.after_life()
-        waits = (self.waiter.announce_due(), self._touch(), self.letters.chores())
+        waits = (self.waiter.due.announce(self), self._touch(), self.letters.chores())
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _touch(self) -> float | None:

@@ -27,6 +27,7 @@ from redis.exceptions import NoScriptError
 
 from ..store.scripts import Prepared, load
 from .conversation import Entry, Handler
+from .due import DueTimes
 from .outbox import keeper
 from .pacing import LARGEST_CLAIM, Pacing
 from .returns import NEVER
@@ -66,9 +67,8 @@ class Waiter(Pacing):
         self.acking: list[Acks] = []
         self._claims: dict[str, tuple[Prepared, Prepared]] = {}
         self._woken: dict[bytes, str] = {}
-        self._due_at: float | None = None
-        self._announced: float | None = None
-        self._due_queues: set[str] = set()
+        #: When delayed jobs fall due.
+        self.due = DueTimes()
         self._looked_at = 0.0
         self._wake: str | None = None
 
@@ -83,7 +83,7 @@ class Waiter(Pacing):
     def drop_queue(self, queue: str) -> None:
         """The last consumer of `queue` was cancelled: what it was not given goes back."""
         self.hot.pop(queue, None)
-        self._due_queues.discard(queue)
+        self.due.forget(queue)
         if self._outstanding and not self.waiting:
             self.on_readable()
         mine = [entry for entry in self.buffer if entry[0] == queue]
@@ -116,9 +116,8 @@ class Waiter(Pacing):
             self._looked_at = now
             if self.hot:
                 self.hot.update(dict.fromkeys(queues))
-        if self._due_at is not None and now >= self._due_at:
-            self.hot.update(dict.fromkeys(q for q in self._due_queues if q in queues))
-            self._due_at = None
+        for queue in self.due.take(now, queues):
+            self.hot[queue] = None
         if not self.hot:
             self._wait(queues, now)
         elif not may_linger or self._ripe(credit, now):
@@ -196,32 +195,10 @@ class Waiter(Pacing):
         self.send(calls)
 
     def _wait(self, queues: list[str], now: float) -> None:
-        seconds = self.polling_interval_seconds
-        if self._due_at is not None:
-            seconds = min(seconds, max(self._due_at - now, 0.001))
+        seconds = self.due.limit(self.polling_interval_seconds, now)
         self._woken = {self.channel.keys(queue).wake: queue for queue in queues}
         self.waiting = True
         self.send([((b"BZPOPMIN", *self._woken, b"%.3f" % max(seconds, 0.001)), self._on_woken)])
-
-    def announce_due(self) -> float | None:
-        """From the keeper's thread: when jobs are due, leave a wake for whoever is idle.
-
-        Returns the seconds until the next one is due, None if that is not known.
-        """
-        due = self._due_at
-        if due is None or due == self._announced:
-            return None
-        left = due - monotonic()
-        if left > 0:
-            return left
-        self._announced = due
-        queues = [queue for queue in list(self._due_queues) if queue in self.channel.active_queues]
-        if queues:
-            self.channel.link.send(
-                [(b"ZADD", self.channel.keys(queue).wake, b"0", b"w") for queue in queues],
-                repeat=True,
-            )
-        return None
 
     def _look(self, queues: list[str]) -> None:
         self._looked_at = monotonic()
@@ -275,15 +252,8 @@ class Waiter(Pacing):
             self.hot = dict.fromkeys(self.channel.active_queues)
         elif not reply[0]:
             self.hot.pop(queue, None)
-        if reply[1] >= 0:
-            at = monotonic() + reply[1] / 1000
-            self._due_queues.add(queue)
-            if self._due_at is None or at < self._due_at:
-                self._due_at = at
-                # The server ends a wait up to 100 ms late, and we may be busy by then.
-                keeper.poke()
-        else:
-            self._due_queues.discard(queue)
+        if self.due.note(queue, reply[1]):
+            keeper.poke()  # it announces them
         if len(reply) > 2:
             self._fresh.append(
                 [(queue, reply[i], reply[i + 1], reply[i + 2]) for i in range(2, len(reply), 3)]
@@ -293,10 +263,7 @@ class Waiter(Pacing):
     def _on_woken(self, reply: Any) -> None:
         if reply is None:
             queues = self.channel.active_queues
-            due = self._due_at
-            if due is not None and monotonic() >= due:
-                return
-            if queues:
+            if queues and not self.due.has_come():
                 self._look(queues)
             return
         queue = self._woken.get(reply[0])

@@ -11,6 +11,7 @@ import pytest
 
 from phonon_kombu.errors import ConfigurationError
 from phonon_kombu.thoonk import Thoonk
+from phonon_kombu.transport.due import DueTimes
 from tests.kombu.exam import Broker, DrainPump, Inbox, PumpFactory
 from tests.servers import wait_for
 
@@ -176,8 +177,7 @@ def test_a_busy_consumers_next_job_goes_to_an_idle_one(broker: Broker) -> None:
     broker.consumer(peer, "q", Inbox(on_message=note))
     idle = DrainPump(peer)
     idle.run(0.1)
-    peer.default_channel.waiter._due_at = None  # as if it had come before the message
-    peer.default_channel.waiter._due_queues.clear()
+    peer.default_channel.waiter.due = DueTimes()  # as if it had come before the message
 
     broker.send("long", "work")
     thread = threading.Thread(target=pump.until, args=(lambda: busy,))
