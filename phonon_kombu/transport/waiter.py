@@ -34,8 +34,9 @@ from .returns import NEVER
 
 logger = logging.getLogger("phonon_kombu.transport")
 
-#: Prefetch count from which the next claim is sent while the last one is worked on. With fewer, the
-#: claims that are half as large cost more than the wait that they save.
+#: Prefetch count from which the next claim is always sent while the last one is worked on. With
+#: fewer it is where the work takes longer than a round trip: else the claims that are half as large
+#: cost more than the wait that they save.
 AHEAD_FROM = 32
 
 #: Jobs of one queue that are to be acknowledged: the queue, their ids.
@@ -70,6 +71,9 @@ class Waiter(Pacing):
         #: When delayed jobs fall due.
         self.due = DueTimes()
         self._looked_at = 0.0
+        #: How long the last claim that was waited for took, seconds.
+        self._round_trip = 0.0
+        self._ahead = False
         self._wake: str | None = None
 
     # What the poller and the channel ask ---------------------------------------------------
@@ -130,7 +134,10 @@ class Waiter(Pacing):
         if self._outstanding or not self.hot or self.channel.strict:
             return
         count = self.channel.qos.prefetch_count or LARGEST_CLAIM
-        if count >= AHEAD_FROM and self.credit() * 2 >= count:
+        if count < AHEAD_FROM and monotonic() - self.heard_at < self._round_trip:
+            return
+        if self.credit() * 2 >= count:
+            self._ahead = True
             self.step()
 
     def deliver_one(self) -> bool:
@@ -225,6 +232,9 @@ class Waiter(Pacing):
     def replies_read(self) -> None:
         fresh = self._fresh
         if fresh:
+            if not self._ahead:
+                self._round_trip = self.heard_at - self.sent_at
+            self._ahead = False
             if len(fresh) == 1:
                 self.buffer.extend(fresh[0])
             else:
@@ -286,7 +296,8 @@ class Waiter(Pacing):
         if any(isinstance(c[0], Prepared) and c[0].script.name == "job/claim" for c in unheard):
             # What was claimed there is ours without our knowing which jobs.
             self.channel.claims_lost = True
-        # What was read before the break is known, and ours.
+        # What was read before the break is known, and ours; of the round trip it says nothing.
+        self._ahead = True
         self.replies_read()
         if self.acking:
             self.channel.outbox.put_back(self.acking)

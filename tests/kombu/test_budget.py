@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from kombu import Queue
 
+from phonon_kombu.store.keys import queue_keys
 from tests.kombu.exam import Broker, DrainPump, Inbox
 
 pytestmark = [
@@ -91,3 +93,21 @@ def test_consuming(broker: Broker, prefetch: int, trips: int) -> None:
     inside = spent.total() - spent["evalsha"]
     # 16 in one that finishes and claims; PING, BZPOPMIN and EXISTS of an idle consumer.
     assert inside <= 16 * (trips + NOISE), spent
+
+
+def test_the_next_messages_come_while_slow_work_is_done(broker: Broker) -> None:
+    """A round trip is not waited for where the work takes longer; the test above is of no work."""
+    broker.send("q", *range(12))
+    ready = queue_keys("q").ids
+    waiting: list[int] = []
+
+    def work(message: Any) -> None:
+        time.sleep(0.02)
+        waiting.append(broker.client.llen(ready))
+
+    with broker.connection() as connection:
+        inbox = Inbox(on_message=work)
+        broker.consumer(connection, "q", inbox, prefetch_count=4)
+        DrainPump(connection).until(inbox.has(12))
+    # At the last of the first four the next two have been claimed.
+    assert waiting[0] == 8 and waiting[3] == 6
