@@ -46,7 +46,8 @@ def chord_progress(chord: Any, app: Any = None, queues: list[str] | None = None)
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` if the result backend is not ours.
     """
     app = app or getattr(chord, "app", None) or current_app
-    group_id = chord if isinstance(chord, str) else getattr(chord.parent, "id", None)
+    header = getattr(chord, "parent", None)
+    group_id = chord if isinstance(chord, str) else getattr(header, "id", None)
     backend = app.backend
     if not isinstance(backend, Chords):
         raise ConfigurationError("chord_progress needs result_backend = 'phonon://...'")

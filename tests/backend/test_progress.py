@@ -57,8 +57,9 @@ def test_it_costs_few_commands(exam: BackendExam) -> None:
 
 def test_what_is_no_chord(exam: BackendExam) -> None:
     assert chord_progress("nobody", exam.app).state == "unknown"
-    with pytest.raises(ConfigurationError, match="no result of a chord"):
-        chord_progress(exam.app.AsyncResult("x"), exam.app)
+    for other in (exam.app.AsyncResult("x"), 5, None):
+        with pytest.raises(ConfigurationError, match="no result of a chord"):
+            chord_progress(other, exam.app)
 
 
 def test_another_backend(make_exam) -> None:  # type: ignore[no-untyped-def]
