@@ -21,7 +21,7 @@ from kombu.utils.objects import cached_property
 
 from ..errors import ConfigurationError
 from ..phonon.fields import Layout
-from ..store.keys import AggregateKeys, ChordKeys
+from ..store.phonon_keys import AggregateKeys, ChordKeys
 from ..store.scripts import load
 from .aggregate import layout_in, plain
 from .closing import LEASE_MS, Lease, publishing

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from celery import states
 from celery.exceptions import ChordError
 
-from ..store.keys import ChordKeys
+from ..store.phonon_keys import ChordKeys
 from ..store.scripts import load
 from .storing import Storing
 

@@ -11,7 +11,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from ..store.keys import RecordKeys
+from ..store.phonon_keys import RecordKeys
 from .callbacks import Callbacks
 from .entries import Entry, Registration, Sent
 from .heart import PASSING_ERRORS

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import FieldError
-from ..store.keys import RecordKeys
+from ..store.phonon_keys import RecordKeys
 from .callbacks import Call
 from .model import Model, written_id
 from .records import Delta, Records

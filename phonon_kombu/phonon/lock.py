@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from ..errors import AlreadyLocked, ConfigurationError, LockError, LockLost
 from ..store.client import CONNECTION_ERRORS, fork_epoch
-from ..store.keys import lock_key
+from ..store.phonon_keys import lock_key
 from ..store.scripts import load
 from .arguments import checked_name
 from .connections import Connections, current

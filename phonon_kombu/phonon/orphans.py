@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import time
 
 from ..store.client import Link
-from ..store.keys import ModelsKeys, RecordKeys
+from ..store.phonon_keys import ModelsKeys, RecordKeys
 from ..store.scripts import load
 
 #: Records in one write or one reply.

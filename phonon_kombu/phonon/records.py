@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..store.keys import ModelsKeys, RecordKeys
+from ..store.phonon_keys import ModelsKeys, RecordKeys
 from ..store.scripts import load
 from .connections import Host
 from .fields import Layout

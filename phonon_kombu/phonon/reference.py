@@ -24,7 +24,8 @@ from typing import Any
 
 from ..errors import ConfigurationError, NotHeld, PhononError
 from ..store.client import CONNECTION_ERRORS
-from ..store.keys import NodeKeys, ReferenceKeys
+from ..store.keys import NodeKeys
+from ..store.phonon_keys import ReferenceKeys
 from ..store.scripts import load
 from .arguments import checked_name
 from .connections import Connections, current

@@ -32,7 +32,7 @@ _QUOTED = re.compile(r"'([A-Z]{3,})'")
 _WORD = re.compile(r"\b[A-Z]{4,}\b")
 
 #: Names in a header that stand for a whole tuple of keys of :class:`~.keys.QueueKeys`,
-#: :class:`~.keys.RecordKeys` or :class:`~.keys.ChordKeys`.
+#: :class:`~.phonon_keys.RecordKeys` or :class:`~.phonon_keys.ChordKeys`.
 MANY = {"levels": "levels", "parts": "all", "collections": "collections", "fields": "fields"}
 
 

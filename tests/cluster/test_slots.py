@@ -7,14 +7,8 @@ from redis.crc import key_slot
 
 from phonon_kombu.phonon.fields import Layout, ListAppend, Sum
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import (
-    AggregateKeys,
-    ExchangeKeys,
-    FeedKeys,
-    NodeKeys,
-    QueueKeys,
-    ReferenceKeys,
-)
+from phonon_kombu.store.keys import ExchangeKeys, FeedKeys, NodeKeys, QueueKeys
+from phonon_kombu.store.phonon_keys import AggregateKeys, ReferenceKeys
 from tests.cluster.names import ODD_NAMES
 
 PREFIXES = ("", "app:", "a{b}c:", "%s")

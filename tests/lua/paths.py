@@ -23,7 +23,8 @@ from phonon_kombu.phonon.fields import (
     WindowedList,
 )
 from phonon_kombu.store import scripts
-from phonon_kombu.store.keys import AggregateKeys, ChordKeys, ExchangeKeys, NodeKeys, ReferenceKeys
+from phonon_kombu.store.keys import ExchangeKeys, NodeKeys
+from phonon_kombu.store.phonon_keys import AggregateKeys, ChordKeys, ReferenceKeys
 from phonon_kombu.store.scripts import Prepared
 from phonon_kombu.thoonk.states import STATES
 from tests.lua.feeds import run_feed_scripts

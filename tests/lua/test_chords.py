@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from phonon_kombu.phonon.fields import Layout, Sum
-from phonon_kombu.store.keys import AggregateKeys, ChordKeys
+from phonon_kombu.store.phonon_keys import AggregateKeys, ChordKeys
 from tests.lua.machine import HOUR_MS, Machine
 from tests.servers import RedisServer
 

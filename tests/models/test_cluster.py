@@ -19,7 +19,8 @@ from phonon_kombu.phonon.model import Model
 from phonon_kombu.phonon.reference import Reference
 from phonon_kombu.phonon.registry import Registry
 from phonon_kombu.store.addresses import cluster_of_url
-from phonon_kombu.store.keys import NodeKeys, ReferenceKeys, layout_key, lock_key
+from phonon_kombu.store.keys import NodeKeys, layout_key
+from phonon_kombu.store.phonon_keys import ReferenceKeys, lock_key
 from tests.celery.test_acl import row, rules
 from tests.cluster.cluster import Cluster
 from tests.servers import wait_for

@@ -13,7 +13,8 @@ from redis.crc import key_slot
 from phonon_kombu.phonon.connections import Connections
 from phonon_kombu.phonon.lock import Lock
 from phonon_kombu.phonon.node import node_id
-from phonon_kombu.store.keys import NodeKeys, lock_key
+from phonon_kombu.store.keys import NodeKeys
+from phonon_kombu.store.phonon_keys import lock_key
 from tests.cluster.cluster import Cluster, free_cluster_port, succeeds
 from tests.dual_port import DualPort
 from tests.servers import RedisServer, wait_for

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import ConfigurationError, FieldError
 from ...store.client import Link
-from ...store.keys import RecordKeys
+from ...store.phonon_keys import RecordKeys
 from ...store.scripts import load
 from .base import ID, Field
 from .counted import Count, Diff, Histogram, Max, Mean, Min, Sum
@@ -86,7 +86,7 @@ class Layout:
     def keys(
         self, name: str, prefix: str = "", room: str = "model", tag: str | None = None
     ) -> RecordKeys:
-        """The keys of the record `name`; see :class:`~phonon_kombu.store.keys.RecordKeys`."""
+        """The keys of the record `name`, as :class:`~phonon_kombu.store.phonon_keys.RecordKeys`."""
         return RecordKeys(name, self._collections, prefix, room, tag)
 
     # Partials ------------------------------------------------------------------------------
