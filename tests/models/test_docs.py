@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from phonon_kombu.phonon import connections, fields, lock, model, reference, registry
-from phonon_kombu.store import keys
+from phonon_kombu.store import phonon_keys as keys
 from tests.reference import PHONON
 
 PAGES = Path(__file__).parents[2] / "docs"
