@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import celery
 import pytest
 import redis
 
 from phonon_kombu.phonon import heart
 from tests.servers import RedisServer, start_server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "since57(what): Celery 5.6 fails this on stock too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Do not ask Celery 5.6 for what came later: the marker says what happens there."""
+    if celery.VERSION[:2] < (5, 7):
+        later = [item for item in items if item.get_closest_marker("since57") is not None]
+        items[:] = [item for item in items if item not in later]
+        config.hook.pytest_deselected(items=later)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import celery
 import pytest
 
 from tests.celery.exam import Exam
@@ -21,20 +20,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "beyond_stock(what): stock does not do this, so it is not asked to"
     )
-    config.addinivalue_line("markers", "since57(what): Celery 5.6 fails this on stock too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Do not ask stock for what only ours promises, or Celery 5.6 for what came later: the markers
-    say what happens there."""
-    old = celery.VERSION[:2] < (5, 7)
+    """Do not ask stock for what only ours promises: the marker says what happens there."""
     asked, spared = [], []
     for item in items:
         callspec = getattr(item, "callspec", None)
         scheme = callspec.params.get("scheme") if callspec is not None else None
         beyond = scheme == "redis" and item.get_closest_marker("beyond_stock") is not None
-        later = old and item.get_closest_marker("since57") is not None
-        (spared if beyond or later else asked).append(item)
+        (spared if beyond else asked).append(item)
     if spared:
         config.hook.pytest_deselected(items=spared)
         items[:] = asked
