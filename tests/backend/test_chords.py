@@ -64,7 +64,7 @@ def test_chains_and_chords_inside(running: BackendExam) -> None:
     assert chord(header)(sig(running, "body", tag="inside")).get(timeout=60) == [5, 6, 10]
 
 
-@pytest.mark.since57("such a chord never ends")
+@pytest.mark.since57("that group's size becomes the chord's, whose body comes too early")
 def test_a_group_at_the_end_of_a_chain_keeps_its_shape(running: BackendExam) -> None:
     header = [
         chain(sig(running, "add", 1, 1), group(sig(running, "add", 2), sig(running, "add", 3))),
@@ -147,7 +147,6 @@ def test_stamps_reach_the_parts(running: BackendExam) -> None:
     assert work.delay().get(timeout=60) == [0, 1, 2]
 
 
-@pytest.mark.since57("a result that is dropped ends the wait of another of the same id")
 def test_two_hundred_at_once(running: BackendExam) -> None:
     results = [chord(parts(running, f"many {n}", 5))(sig(running, "total")) for n in range(200)]
     assert [result.get(timeout=90) for result in results] == [10] * 200

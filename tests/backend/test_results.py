@@ -11,6 +11,7 @@ from celery import states
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from phonon_kombu.backend import PhononBackend
+from phonon_kombu.backend.consumer import LONGEST_WAIT_SECONDS
 from tests.backend.conftest import BackendExam
 from tests.servers import RedisServer, wait_for
 
@@ -83,6 +84,18 @@ def test_a_finished_task_costs_one_look(exam: BackendExam) -> None:
     assert exam.app.AsyncResult("x").get(timeout=5) == 1
     after = calls(exam, "subscribe", "get")
     assert after == {"subscribe": before["subscribe"], "get": before["get"] + 1}
+
+
+def test_finished_tasks_are_not_waited_for(exam: BackendExam) -> None:
+    """Each by itself, and as a group: nothing more is to come that would end a wait."""
+    ids = [f"x{number}" for number in range(5)]
+    for id in ids:
+        exam.app.backend.store_result(id, 1, states.SUCCESS)
+    began = time.monotonic()
+    assert [exam.app.AsyncResult(id).get(timeout=20) for id in ids] == [1] * 5
+    group = exam.app.GroupResult("g", [exam.app.AsyncResult(id) for id in ids])
+    assert group.join_native(timeout=20) == [1] * 5
+    assert time.monotonic() - began < LONGEST_WAIT_SECONDS
 
 
 def test_waiting_ends_with_the_result(exam: BackendExam) -> None:
