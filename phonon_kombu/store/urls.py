@@ -104,6 +104,7 @@ _CONNECTION: dict[str, Judge] = {
     "health_check_interval": _whole,
     "protocol": _one_of("2", "3"),
     "encoding": _any,
+    "decode_responses": _switch,
 }
 
 #: Arguments of a result backend's URL: those that Celery's Redis backend takes.

@@ -204,6 +204,19 @@ def test_settings(
         assert all(key.startswith(prefix.encode()) for key in keys)
 
 
+def test_a_client_that_decodes_what_it_reads(make_exam: Any) -> None:
+    """As on stock ``backend.client`` gives text then; what the backend reads itself is bytes."""
+    exam = make_exam()
+    exam.backend += "?decode_responses=true"
+    exam.app = exam.make_app()
+    with exam.worker(pool="threads"):
+        result = chord(parts(exam, "decoded", 3))(sig(exam, "body", tag="decoded"))
+        assert sorted(result.get(timeout=60)) == [0, 1, 2]
+        assert result.parent.results[0].get(timeout=10) == 0
+        key = exam.app.backend.get_key_for_task(result.id)
+        assert isinstance(exam.app.backend.client.get(key), str)
+
+
 @pytest.mark.parametrize("ignored", ["part", "body"])
 def test_results_that_are_ignored(exam: BackendExam, ignored: str) -> None:
     """A part's value reaches the body also where nobody keeps it."""
