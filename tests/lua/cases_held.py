@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.lua.cases import SEEDS, case, seeds_in
-from tests.lua.cases_waiting import ITEM
+from tests.lua.cases_waiting import ITEM, takes_r
 from tests.lua.machine import HOUR_MS
 from tests.lua.pictures import Change
 
@@ -44,23 +44,19 @@ case("finish", "ready, taken from A", lambda m: m.finish("A", "r", "x", "c"), "a
 case("finish", "ready, taken from A", lambda m: m.finish("A", "x", "x"), "absent", 1,
      lambda c: c.haunt("x").gone("x").drop("x", "owners").count("finishes"), "late, named twice")
 case("finish", "ready, taken from A", lambda m: m.finish("B", "x"), "same", 0, about="late, as B")
-def _takes_r(c: Change) -> Change:
-    return c.take("r", 5).set("claimed", "r", c.now).set("owners", "r", "A").wake()
-
-
 case("claim", CLAIMED, lambda m: m.claim("A", finished=("x",)).ids, "absent", ["r"],
-     lambda c: _takes_r(_done(c)), "after finishing it")
+     lambda c: takes_r(_done(c)), "after finishing it")
 case("claim", CLAIMED, lambda m: m.claim("A", 0, "", ("nobody", "c", "x", "r", "s", "t")).ids,
      "absent", [], lambda c: _done(c).wake(), "none, after finishing it among others")
 case("claim", "claimed", lambda m: m.claim("A", 9, "highest", ("x", "x")).ids, "absent", ["r"],
-     lambda c: _takes_r(_done(c)).take("t", 9).haunt("t", -1).wake(False),
+     lambda c: takes_r(_done(c)).take("t", 9).haunt("t", -1).wake(False),
      "after finishing it, named twice")
 case("claim", CLAIMED, lambda m: m.claim("A", finished=("x",)).ids, "absent", [], _done,
      "after finishing it, of a paused queue", paused="1")
 case("claim", "claimed by another", lambda m: m.claim("A", finished=("x",)).ids, "same", ["r"],
-     _takes_r, "after finishing what is not its own")
+     takes_r, "after finishing what is not its own")
 case("claim", "ready, taken from A", lambda m: m.claim("A", finished=("x",)).ids, "absent", ["r"],
-     lambda c: _takes_r(c.gone("x").drop("x", "owners").count("finishes").take("x")),
+     lambda c: takes_r(c.gone("x").drop("x", "owners").count("finishes").take("x")),
      "after finishing it late")
 case("claim", "ready, taken from A", lambda m: m.claim("B", 1, "", ("x",)).jobs, "claimed",
      [("x", ITEM, 1)], lambda c: (c.take("x").set("claimed", "x", c.now).set("owners", "x", "B")

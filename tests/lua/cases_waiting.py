@@ -207,18 +207,18 @@ case("claim", "scheduled, due, expired", lambda m: m.claim("A").ids, "absent", [
                 .set("owners", "r", "A").wake()))
 
 
-def _takes_r(c: Change) -> Change:
+def takes_r(c: Change) -> Change:
     return c.take("r", 5).set("claimed", "r", c.now).set("owners", "r", "A").wake()
 
 
 ELSEWHERE = (*seeds_in("absent", but=("retracted",)), "scheduled", "scheduled, level 4",
              "scheduled, expired", *seeds_in("claimed"), "stalled while scheduled",
              "stalled while claimed", "stalled, failed too often")
-case("claim", ELSEWHERE, lambda m: m.claim("A").ids, "same", ["r"], _takes_r, "of another")
+case("claim", ELSEWHERE, lambda m: m.claim("A").ids, "same", ["r"], takes_r, "of another")
 case("claim", ("stalled", "retracted"), lambda m: m.claim("A").ids, "same", ["r"],
-     lambda c: _takes_r(c.take("x").haunt("x", -1)), "of another, past a ghost")
+     lambda c: takes_r(c.take("x").haunt("x", -1)), "of another, past a ghost")
 case("claim", "stalled, level 4", lambda m: m.claim("A").ids, "same", ["r"],
-     lambda c: _takes_r(c.take("x", 4).haunt("x", -1)), "of another, past a ghost")
+     lambda c: takes_r(c.take("x", 4).haunt("x", -1)), "of another, past a ghost")
 
 
 case("claim", (*seeds_in("absent", "ready", "scheduled", "claimed", "stalled"),),

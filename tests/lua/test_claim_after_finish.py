@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.lua.cases import SEEDS, bystanders
-from tests.lua.machine import HOUR_MS, Claimed, Machine
-from tests.lua.pictures import Picture, check, states_of, tidy
+from tests.lua.machine import HOUR_MS, TIMES, Claimed, Machine
+from tests.lua.pictures import Picture, check, is_mark, states_of, tidy
 from tests.servers import RedisServer
 
 #: What else is in the queue: put there before `x`, and behind it.
@@ -28,11 +28,9 @@ RULES: dict[str, dict[str, Any]] = {
 
 def without_times(picture: Picture) -> Picture:
     """Two queues are never touched at the same millisecond."""
-    timed = ("published", "claimed", "scheduled", "deadlines", "unique_ends")
-    found = {part: sorted(value) if part in timed else value for part, value in picture.items()}
+    found = {part: sorted(value) if part in TIMES else value for part, value in picture.items()}
     found["owners"] = {
-        id: "late" if owner.startswith("late:") else owner
-        for id, owner in picture.get("owners", {}).items()
+        id: "late" if is_mark(owner) else owner for id, owner in picture.get("owners", {}).items()
     }
     return found
 
