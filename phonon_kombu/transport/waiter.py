@@ -176,6 +176,10 @@ class Waiter(Pacing):
         if channel.strict and one_by_one:
             credit = 1
         shares = channel.share(list(self.hot), credit)
+        for queue, _ in shares:
+            # Before acknowledgements are taken out of the outbox: it may meet a broken connection.
+            if queue not in self.claimed_queues:
+                channel.hold(queue)
         riders: dict[str, Acks] = dict.fromkeys((queue for queue, _ in shares), NO_ACKS)
         self.acking = channel.outbox.take()
         for acks in self.acking:
@@ -187,8 +191,6 @@ class Waiter(Pacing):
                 calls.append(((finish, (channel.owner, *ids)), partial(self._on_finished, acks)))
         for queue, count in shares:
             claim, acks = self._prepared(queue)[0], riders[queue]
-            if queue not in self.claimed_queues:
-                channel.hold(queue)
             calls.append(
                 (
                     (claim, (channel.owner, b"%d" % count, channel.order, *acks[1])),
