@@ -36,12 +36,11 @@ from ..errors import ConfigurationError
 from ..store.client import CONNECTION_ERRORS, Link
 from ..store.patience import at_most, seconds_left
 from ..store.scripts import load
-from . import options
+from . import options, pools
 from .connections import Connections, SentinelConnections
 from .declaring import Declaring
 from .message import Message
 from .outbox import keeper
-from .outliving import begun
 from .qos import QoS
 
 logger = logging.getLogger("phonon_kombu.transport")
@@ -249,7 +248,9 @@ class Channel(Declaring):
         transport = self.connection
         if transport is None or not transport.lost or self._qos is None:
             return None
-        kept = begun().intersection(self._qos._delivered.values())
+        begun = pools.begun()  # first: green threads may end tasks while acknowledgements are sent
+        pools.run_acks()
+        kept = begun.intersection(self._qos._delivered.values())
         if not kept or not self._qos.restore_at_shutdown:
             return None
         try:

@@ -8,6 +8,9 @@ from typing import Any
 from kombu.compression import decompress
 from kombu.transport import virtual
 
+#: What Celery promises to call when a task is done.
+ANSWERS = ("ack_log_error", "reject_log_error")
+
 
 class Message(virtual.Message):
     """A message that knows which job of which queue it is.
@@ -49,3 +52,9 @@ class Message(virtual.Message):
         if isinstance(body, str):
             body = body.encode()
         self.body = body
+
+
+def is_answer(callback: Any) -> bool:
+    """Whether `callback` is what Celery has put off to say about a message of this transport."""
+    method: Any = getattr(callback, "fun", None)
+    return isinstance(getattr(method, "__self__", None), Message) and method.__name__ in ANSWERS

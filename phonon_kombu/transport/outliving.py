@@ -11,7 +11,6 @@ in the end, an acknowledgement or a requeue, and is gone after the last of them.
 from __future__ import annotations
 
 import logging
-import sys
 from time import monotonic
 from typing import Any
 
@@ -28,32 +27,6 @@ RETRY_SECONDS = 0.5
 
 #: Closed channels some of whose messages are still worked on. Nothing else may refer to them.
 _outliving: set[Any] = set()
-
-
-def begun() -> set[Any]:
-    """The messages that the Celery worker of this process has begun to work on, or has given to a
-    pool that does not give them back."""
-    state: Any = sys.modules.get("celery.worker.state")
-    if state is None:
-        return set()
-    celery: Any = sys.modules["celery"]
-    active = list(state.active_requests)
-    for request in active:
-        if request.task.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
-            return set()  # It ends these tasks, and counts on their being delivered again.
-    found = set()
-    for request in {*active, *state.reserved_requests, *state.requests.values()}:
-        # A weak reference; a pool of threads keeps nothing that it could refer to.
-        given = request._apply_result
-        job: Any = None if given is None else given()
-        if hasattr(job, "_accepted"):
-            # A prefork pool drops what no child has accepted; before 5.7 it forgets all it has.
-            has_begun = job._accepted and celery.VERSION[:2] >= (5, 7)
-        else:
-            has_begun = given is not None or request in state.active_requests
-        if has_begun:
-            found.add(request.message)
-    return found
 
 
 class Outliving(Connections):

@@ -11,13 +11,10 @@ from kombu.transport import redis as stock
 from kombu.utils.eventio import poll
 
 from ..store.client import CONNECTION_ERRORS
-from .message import Message
+from .message import is_answer
 from .pacing import CREDIT_SECONDS
 
 logger = logging.getLogger("phonon_kombu.transport")
-
-#: What Celery promises to call when a task is done.
-ANSWERS = ("ack_log_error", "reject_log_error")
 
 #: How long to wait for the reply of a claim when the caller wants no waiting, seconds.
 SHORTEST_POLL_SECONDS = 0.1
@@ -152,10 +149,7 @@ class Poller(stock.MultiChannelPoller):
         if loop is None or not loop._ready:
             return
         for callback in loop._pop_ready():
-            method: Any = getattr(callback, "fun", None)
-            if isinstance(getattr(method, "__self__", None), Message) and (
-                method.__name__ in ANSWERS
-            ):
+            if is_answer(callback):
                 callback()
             else:
                 loop.call_soon(callback)

@@ -11,7 +11,7 @@ from redis import exceptions as redis_errors
 
 from ..store.client import Healable
 from ..store.patience import at_most
-from . import options
+from . import options, pools
 from .channel import CLOSING_SECONDS, Channel, SentinelChannel
 from .poller import Poller
 
@@ -59,6 +59,7 @@ class Transport(stock.Transport):
             options.check_url(f"phonon+{client.hostname}")
         for url in client.alt or ():
             options.check_url(url)
+        pools.attend()
         super().__init__(client, **kwargs)
         # The option is ours (seconds of an idle wait), not a sleep between polls.
         self.polling_interval = None

@@ -70,7 +70,8 @@ def test_a_worker_whose_clock_is_off_by_an_hour(exam: Exam, clock: Any, offset: 
         times = [run["at"] for run in runs]
         assert max(times) - min(times) > HOUR - 60, "the clock is not off"
         wait_for(lambda: held_by(exam, wrong), message="the worker holds nothing")
-        assert "dead" not in wrong.log() + right.log()
+        assert "is dead" not in wrong.log() + right.log()
+        assert "taken for dead" not in wrong.log() + right.log()
         wrong.send_signal(signal.SIGSTOP)
         held = held_by(exam, wrong)
         wrong.kill()
@@ -90,5 +91,5 @@ def test_a_maintainer_whose_clock_is_off_by_an_hour(exam: Exam, clock: Any, offs
             ids = [exam.task("record_late").delay(tag, n, 1.0).id for n in range(6)]
             exam.wait_ended(tag, 6)
             wait_settled(exam)
-        assert "dead" not in judge.log()
+        assert "is dead" not in judge.log()
     assert set(assert_none_lost(exam, tag, ids).values()) == {1}

@@ -1,0 +1,130 @@
+"""What the pool of this process's Celery worker has begun to work on.
+
+When a connection is lost or the worker shuts down, a prefork pool drops every task of which no
+child has said that it has begun; Celery before 5.7 drops all of them. But a child runs what has
+been written to its pipe, said or not: its result is then nobody's, its message is given back, and
+the task runs a second time, on any broker. Here the pool keeps what it has written.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+from .message import is_answer
+
+#: How often to look whether a child that does not read is still there, milliseconds.
+LOOK_MS = 500
+
+#: The consumers of this process's workers.
+_consumers: WeakSet[Any] = WeakSet()
+
+#: Their prefork pools.
+_prefork: WeakSet[Any] = WeakSet()
+
+
+def attend() -> None:
+    """Look after the pools of this process's Celery workers, from the moment they are ready."""
+    if "celery.worker.state" in sys.modules:
+        sys.modules["celery.signals"].worker_ready.connect(_adopt, dispatch_uid=__name__)
+
+
+def begun() -> set[Any]:
+    """The messages that the Celery worker of this process has begun to work on, or has given to a
+    pool that does not give them back."""
+    state: Any = sys.modules.get("celery.worker.state")
+    if state is None:
+        return set()
+    active = set(state.active_requests)
+    # Celery ends these tasks, and counts on their being delivered again.
+    ended = {
+        request
+        for request in active
+        if request.task.app.conf.worker_cancel_long_running_tasks_on_connection_loss
+    }
+    found = {request for pool in _prefork for request in _requests(_written(pool))}
+    for request in active.union(state.reserved_requests, state.requests.values()):
+        # A weak reference; a pool of threads keeps nothing that it could refer to.
+        given = request._apply_result
+        if not hasattr(None if given is None else given(), "_write_to") and (
+            given is not None or request in active
+        ):
+            found.add(request)
+    return {request.message for request in found - ended}
+
+
+def run_acks() -> None:
+    """Run the acknowledgements that Celery has put off until something comes from the server.
+
+    So before 5.7 under green threads. The tasks are not active any more: nobody would keep them.
+    """
+    for consumer in _consumers:
+        later = consumer._pending_operations
+        for callback in [c for c in later if is_answer(c)]:
+            later.remove(callback)
+            callback()
+
+
+def _adopt(sender: Any, **kwargs: Any) -> None:
+    """The worker whose consumer is `sender` is ready."""
+    _consumers.add(sender)
+    pool = sender.pool
+    processes = getattr(pool, "_pool", None)
+    # Consumer.on_close() calls this attribute of the pool, which the pool takes from its processes.
+    flush = getattr(pool, "flush", None)
+    if flush is not None and hasattr(processes, "outbound_buffer"):
+        _prefork.add(processes)
+        pool.flush = lambda: _flush(processes, flush)
+
+
+def _flush(processes: Any, flush: Callable[[], None]) -> None:
+    """Drop what is still in this process, by Celery's own `flush`, and nothing else."""
+    written = _written(processes)
+    for job in written:
+        _finish_writing(processes, job)
+    flush()
+    for job in written:
+        if job.ready():
+            continue
+        processes._cache[job._job] = job
+        if job._write_to._is_alive():
+            processes._busy_workers.add(job._write_to.inqW_fd)
+
+
+def _finish_writing(processes: Any, job: Any) -> None:
+    """Write `job` to its end if that was begun: a child that waits for the rest waits for ever.
+
+    At a shutdown Celery does not; at a cold one the child is killed.
+    """
+    writer, child = job._writer and job._writer(), job._write_to
+    room = select.poll()
+    room.register(child.inqW_fd, select.POLLOUT)
+    while (
+        writer in processes._active_writers
+        and child._is_alive()
+        and not sys.modules["celery.worker.state"].should_terminate
+    ):
+        try:
+            if room.poll(LOOK_MS):
+                next(writer)
+        except (StopIteration, OSError):
+            processes._active_writers.discard(writer)
+
+
+def _written(processes: Any) -> list[Any]:
+    """The jobs of which a child has been sent at least the beginning."""
+    waiting = {id(job) for job in processes.outbound_buffer}
+    return [
+        job
+        for job in processes._cache.values()
+        if job._write_to is not None and id(job) not in waiting
+    ]
+
+
+def _requests(jobs: list[Any]) -> set[Any]:
+    """The worker's requests that these jobs of the pool are to carry out."""
+    called = (getattr(job._accept_callback, "__self__", None) for job in jobs)
+    return {request for request in called if hasattr(request, "message")}
