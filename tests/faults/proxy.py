@@ -62,6 +62,7 @@ class Proxy:
         self._at = 0
         self._when: When = "sent"
         self._crash: Callable[[], None] = lambda: None
+        self._refused = 0
         self._halted = threading.Event()
         #: Set when the victim was killed.
         self.crashed = threading.Event()
@@ -79,11 +80,13 @@ class Proxy:
         ("sent"), or after ("answered"). Nothing is forwarded after that command."""
         self._at, self._when, self._crash = number, when, crash
 
-    def cut_at(self, number: int, when: When) -> None:
-        """End all connections at a command, as :meth:`crash_at` says; new ones can be made."""
+    def cut_at(self, number: int, when: When, refused: int = 0) -> None:
+        """End all connections at a command, as :meth:`crash_at` says; of new ones the first
+        `refused` end at once."""
 
         def cut() -> None:
             self._at = 0
+            self._refused = refused
             self._halted.clear()
             self.cut()
 
@@ -124,6 +127,10 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                if self._refused:
+                    self._refused -= 1
+                    near.close()
+                    continue
                 connection = _Connection(near, socket.create_connection(self._target))
                 for sock in (connection.near, connection.far):
                     if sock.family == socket.AF_INET:

@@ -50,6 +50,16 @@ class Worker:
             self.connection, self.queues, self.inbox, prefetch_count=self.prefetch_count
         )
 
+    def add(self, queue: Queue | str) -> None:
+        """Consume this queue, too; connect again if the connection breaks."""
+        self.queues = [*self.queues, queue]
+        try:
+            self.consumer.add_queue(Queue(queue) if isinstance(queue, str) else queue)
+            self.consumer.consume()
+        except self.connection.connection_errors as error:
+            self.errors.append(error)
+            self.reconnect()
+
     def step(self) -> None:
         """Run the loop once; connect again if the connection breaks."""
         try:
