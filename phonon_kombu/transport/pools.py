@@ -85,13 +85,29 @@ def _flush(processes: Any, flush: Callable[[], None]) -> None:
     written = _written(processes)
     for job in written:
         _finish_writing(processes, job)
+        if not job._accepted:
+            job.discard()  # else it waits for a child once more where its own one is found dead
     flush()
     for job in written:
-        if job.ready():
-            continue
-        processes._cache[job._job] = job
-        if job._write_to._is_alive():
-            processes._busy_workers.add(job._write_to.inqW_fd)
+        if not job.ready():
+            _take_back(processes, job)
+
+
+def _take_back(processes: Any, job: Any) -> None:
+    """Know `job` again, and who is going to run it."""
+    processes._cache[job._job] = job
+    child = job._write_to
+    if child._is_alive():
+        processes._busy_workers.add(child.inqW_fd)
+    elif not job._accepted:
+        # The pipe of a child that died is the next one's, with all that is in it.
+        heirs = (other for other in processes._pool if other.inqW_fd == child.inqW_fd)
+        heir = next((other for other in heirs if other._is_alive()), None)
+        if heir is None:
+            processes._put_back(job)
+        else:
+            job._write_to = job._scheduled_for = heir
+            processes._busy_workers.add(heir.inqW_fd)
 
 
 def _finish_writing(processes: Any, job: Any) -> None:
@@ -116,6 +132,7 @@ def _finish_writing(processes: Any, job: Any) -> None:
 
 def _written(processes: Any) -> list[Any]:
     """The jobs of which a child has been sent at least the beginning."""
+    # What a child that died had not taken waits for another one, and still names the first.
     waiting = {id(job) for job in processes.outbound_buffer}
     return [
         job

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -35,7 +35,8 @@ def stopped(worker: Worker) -> Iterator[None]:
     try:
         yield
     finally:
-        child.resume()
+        with suppress(psutil.NoSuchProcess):
+            child.resume()
 
 
 def hand_over(exam: Exam, worker: Worker, *tasks: Any) -> list[str]:
@@ -98,6 +99,22 @@ def test_a_lost_connection(exam: Exam, task: str, value: str) -> None:
         wait_settled(exam)
     assert_none_lost(exam, TAG, ids)
     assert exam.counts(TAG) == dict.fromkeys(ids, 1)
+
+
+def test_the_child_dies_with_the_connection(exam: Exam) -> None:
+    """Nobody is at work on what it has not taken: that is not kept."""
+    with exam.worker(concurrency=1, may_fail=True) as worker:
+        with stopped(worker):
+            ids = hand_over(exam, worker, exam.task("record_late").s(TAG))
+            worker.send_signal(signal.SIGSTOP)
+            (child,) = psutil.Process(worker.pid).children()
+            child.kill()
+            cut(exam, "normal", "pubsub")
+            worker.send_signal(signal.SIGCONT)
+            worker.wait_for_log("Connected to phonon://", count=2)
+        exam.wait_ended(TAG, 1)
+        wait_settled(exam)
+    assert exam.counts(TAG) == {ids[0]: 1}
 
 
 def test_celery_ends_what_has_begun_where_it_is_told_to(exam: Exam) -> None:
