@@ -49,9 +49,9 @@ def begun() -> set[Any]:
     for request in active.union(state.reserved_requests, state.requests.values()):
         # A weak reference; a pool of threads keeps nothing that it could refer to.
         given = request._apply_result
-        if not hasattr(None if given is None else given(), "_write_to") and (
-            given is not None or request in active
-        ):
+        if given is not None and hasattr(given(), "_write_to"):
+            continue  # a prefork pool's: found above, if it is
+        if given is not None or request in active:
             found.add(request)
     return {request.message for request in found - ended}
 
@@ -74,8 +74,8 @@ def _adopt(sender: Any, **kwargs: Any) -> None:
     pool = sender.pool
     processes = getattr(pool, "_pool", None)
     # Consumer.on_close() calls this attribute of the pool, which the pool takes from its processes.
-    flush = getattr(pool, "flush", None)
-    if flush is not None and hasattr(processes, "outbound_buffer"):
+    if hasattr(processes, "outbound_buffer"):
+        flush = pool.flush
         _prefork.add(processes)
         pool.flush = lambda: _flush(processes, flush)
 
@@ -115,7 +115,7 @@ def _finish_writing(processes: Any, job: Any) -> None:
 
     At a shutdown Celery does not; at a cold one the child is killed.
     """
-    writer, child = job._writer and job._writer(), job._write_to
+    writer, child = job._writer(), job._write_to
     room = select.poll()
     room.register(child.inqW_fd, select.POLLOUT)
     while (

@@ -6,12 +6,12 @@ makes long what is else the moment of handing over.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.celery.exam import Exam
@@ -28,15 +28,15 @@ LARGE = "x" * 200_000
 
 
 @contextmanager
-def stopped(worker: Worker) -> Iterator[None]:
-    """The worker's child does nothing meanwhile."""
-    (child,) = psutil.Process(worker.pid).children()
-    child.suspend()
+def stopped(worker: Worker) -> Iterator[int]:
+    """The worker's child, whose process id this is, does nothing meanwhile."""
+    (child,) = worker.children()
+    os.kill(child, signal.SIGSTOP)
     try:
-        yield
+        yield child
     finally:
-        with suppress(psutil.NoSuchProcess):
-            child.resume()
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGCONT)
 
 
 def hand_over(exam: Exam, worker: Worker, *tasks: Any) -> list[str]:
@@ -87,7 +87,7 @@ def test_workers_that_are_replaced_while_they_are_busy(exam: Exam) -> None:
 @pytest.mark.parametrize("task", ["record", "record_late"])
 @pytest.mark.parametrize("value", ["", LARGE], ids=["small", "large"])
 def test_a_lost_connection(exam: Exam, task: str, value: str) -> None:
-    """The other worker gets what the child has not been given, and that only."""
+    """What the child has not been given is delivered again, and that only."""
     with exam.worker(concurrency=1) as worker:
         with stopped(worker):
             signature = exam.task(task).s(TAG, value)
@@ -102,13 +102,12 @@ def test_a_lost_connection(exam: Exam, task: str, value: str) -> None:
 
 
 def test_the_child_dies_with_the_connection(exam: Exam) -> None:
-    """Nobody is at work on what it has not taken: that is not kept."""
+    """The next child reads the same pipe, and runs what lies in it."""
     with exam.worker(concurrency=1, may_fail=True) as worker:
-        with stopped(worker):
+        with stopped(worker) as child:
             ids = hand_over(exam, worker, exam.task("record_late").s(TAG))
             worker.send_signal(signal.SIGSTOP)
-            (child,) = psutil.Process(worker.pid).children()
-            child.kill()
+            os.kill(child, signal.SIGKILL)
             cut(exam, "normal", "pubsub")
             worker.send_signal(signal.SIGCONT)
             worker.wait_for_log("Connected to phonon://", count=2)

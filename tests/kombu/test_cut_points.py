@@ -44,7 +44,7 @@ def consume(broker: Broker, later: str, at: int, when: When) -> tuple[Counter[st
                 producer.publish(message, routing_key=message[0])
         queues = [queue for queue in QUEUES if queue not in later]
         worker = Worker(
-            own, DrainPump, list(queues), inbox, prefetch_count=PREFETCH,
+            own, DrainPump, queues, inbox, prefetch_count=PREFETCH,
             url=f"phonon://127.0.0.1:{proxy.port}/0", transport_options=options,
         )  # fmt: skip
         if later:
