@@ -91,7 +91,7 @@ class Heart:
         #: Of the link, when we showed ourselves last.
         self._generation = -1
         self._held: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._wakeup_r, self._wakeup_w = socket.socketpair()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -335,12 +335,12 @@ class Heart:
 
 
 _hearts: dict[tuple[Any, ...], Heart] = {}
-_hearts_lock = threading.Lock()
+_hearts_lock = threading.RLock()
 
 
 def _after_fork() -> None:
     global _hearts_lock
-    _hearts_lock = threading.Lock()
+    _hearts_lock = threading.RLock()
     for heart in _hearts.values():
         heart.after_fork()
     _hearts.clear()

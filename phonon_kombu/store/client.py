@@ -2,15 +2,16 @@
 
 redis-py's clients take a connection from a pool for every command and give it back after it; at
 the rates of a broker that costs more than the command. A :class:`Link` holds one connection,
-packs what it can once, sends any number of commands in one write, and is safe between threads and
-across a fork.
+packs what it can once, sends any number of commands in one write, and is safe between threads,
+across a fork, and in the handler of a signal that comes while it is talking.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -120,6 +121,8 @@ class Link:
         #: Scripts that the server knows, as far as this connection has seen.
         self._known: set[str] = set()
         self.lock = threading.RLock()
+        #: Whether the holder of the lock is in the midst of a conversation.
+        self._talking = False
         #: Grows with each connection made; a pool may give the same object twice.
         self.generation = 0
 
@@ -143,6 +146,7 @@ class Link:
         """
         connection, self._connection = self._connection, None
         self.lock = threading.RLock()
+        self._talking = False
         self._unread = []
         self._known = set()
         self._epoch = _fork_epoch
@@ -184,8 +188,24 @@ class Link:
         packed = pack_calls(calls)
         self._mind_fork()
         with alone(self.lock):
+            if self._talking:
+                with self._aside() as link:
+                    return link.send(calls, repeat, raise_first)
+            self._talking = True
+            try:
+                replies = self._converse(calls, packed, repeat)
+            finally:
+                self._talking = False
+        if raise_first:
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
+
+    def _converse(self, calls: Sequence[Any], packed: bytes, repeat: bool) -> list[Any]:
+        try:
             if self._unread:
-                self.hear()
+                self._hear()
             large = len(packed) > LARGE_BYTES and has_large(calls)
             if len(calls) > 1 or large:
                 self._teach(calls)
@@ -195,26 +215,26 @@ class Link:
                 self.close()
                 if not repeat or no_handshake(error):
                     raise
-                try:
-                    replies = self._exchange(packed, len(calls))
-                except CONNECTION_ERRORS:
-                    self.close()
-                    raise
-            except BaseException:
-                # Interrupted between a command and its reply: the next reply would be taken
-                # for another's.
-                self.close()
-                raise
+                replies = self._exchange(packed, len(calls))
             for i, reply in enumerate(replies):
                 if isinstance(reply, Exception):
                     replies[i] = self._again(calls[i], reply)
-            if large:
-                self.close()
-            if raise_first:
-                for reply in replies:
-                    if isinstance(reply, Exception):
-                        raise reply
+        except BaseException:
+            # Perhaps between a command and its reply: the next reply would be taken for another's.
+            self.close()
+            raise
+        if large:
+            self.close()
         return replies
+
+    @contextmanager
+    def _aside(self) -> Iterator[Link]:
+        """Another link, in the handler of a signal that has come in the midst of a conversation."""
+        link = Link(self._acquire, self._release)
+        try:
+            yield link
+        finally:
+            link.close()
 
     def post(self, calls: Sequence[Any], on_replies: Callable[[list[Any]], None]) -> None:
         """Send all `calls` in one write and go on; `on_replies` gets their replies, refusals among
@@ -227,30 +247,52 @@ class Link:
         packed = pack_calls(calls)
         self._mind_fork()
         with alone(self.lock):
-            self.hear()
-            self._teach(calls)
-            self.connection().send_packed_command((packed,))
-            self._unread.append((list(calls), on_replies))
+            if self._talking:
+                with self._aside() as link:
+                    link.post(calls, on_replies)
+                    link.hear()
+                return
+            self._talking = True
+            try:
+                self._hear()
+                self._teach(calls)
+                self.connection().send_packed_command((packed,))
+                self._unread.append((list(calls), on_replies))
+            finally:
+                self._talking = False
 
     def hear(self) -> None:
         """Read the replies to what was posted, and hand them to those who posted it."""
         with alone(self.lock):
-            while self._unread:
-                calls, on_replies = self._unread.pop(0)
-                replies: list[Any] = [redis_errors.ConnectionError(UNHEARD)] * len(calls)
+            if self._talking:
+                return  # whoever is talking has heard them, or is about to
+            self._talking = True
+            try:
+                self._hear()
+            finally:
+                self._talking = False
+
+    def _hear(self) -> None:
+        while self._unread:
+            calls, on_replies = self._unread.pop(0)
+            replies: list[Any] = [redis_errors.ConnectionError(UNHEARD)] * len(calls)
+            try:
+                replies = self._read(self.connection(), len(calls))
+                for i, reply in enumerate(replies):
+                    if isinstance(reply, Exception):
+                        replies[i] = self._again(calls[i], reply)
+            except CONNECTION_ERRORS as error:
+                self.close()
+                replies = [error] * len(calls)
+            except BaseException:
+                self.close()
+                raise
+            finally:
+                self._talking = False  # they may have something to send
                 try:
-                    replies = self._read(self.connection(), len(calls))
-                    for i, reply in enumerate(replies):
-                        if isinstance(reply, Exception):
-                            replies[i] = self._again(calls[i], reply)
-                except CONNECTION_ERRORS as error:
-                    self.close()
-                    replies = [error] * len(calls)
-                except BaseException:
-                    self.close()
-                    raise
-                finally:
                     on_replies(replies)
+                finally:
+                    self._talking = True
 
     def _mind_fork(self) -> None:
         """Before the lock is taken: in a forked child another thread of the parent may hold it."""

@@ -11,6 +11,7 @@ import asyncio
 import socket
 import struct
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -30,19 +31,38 @@ GREETING_SECONDS = 4.0
 _bound = threading.local()
 
 
+class _Bound:
+    """Lives as long as its ``with``, however that ends.
+
+    An exception that a signal's handler raises may come in the midst of leaving it.
+    """
+
+    __slots__ = ("until", "__weakref__")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+
+
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
     """Give up after `seconds`, all waits of this thread within it taken together.
 
     An outer bound that ends earlier stays in force.
     """
-    before: float | None = getattr(_bound, "until", None)
-    until = monotonic() + seconds
-    _bound.until = until if before is None else min(before, until)
+    outer: weakref.ref[_Bound] | None = getattr(_bound, "current", None)
+    left = _left(outer)
+    bound = _Bound(monotonic() + (seconds if left is None else min(left, seconds)))
+    _bound.current = weakref.ref(bound)
     try:
         yield
     finally:
-        _bound.until = before
+        _bound.current = outer
+
+
+def _left(current: weakref.ref[_Bound] | None) -> float | None:
+    """The seconds that are left of a bound, none or fewer too; None without one."""
+    bound = None if current is None else current()
+    return None if bound is None else bound.until - monotonic()
 
 
 def seconds_left() -> float | None:
@@ -50,11 +70,8 @@ def seconds_left() -> float | None:
 
     Raises ``redis.exceptions.TimeoutError`` where nothing is left.
     """
-    until: float | None = getattr(_bound, "until", None)
-    if until is None:
-        return None
-    left = until - monotonic()
-    if left <= 0:
+    left = _left(getattr(_bound, "current", None))
+    if left is not None and left <= 0:
         raise TimeoutError("the server has not answered in time")
     return left
 

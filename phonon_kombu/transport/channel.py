@@ -248,9 +248,7 @@ class Channel(Declaring):
         transport = self.connection
         if transport is None or not transport.lost or self._qos is None:
             return None
-        begun = pools.begun()  # first: green threads may end tasks while acknowledgements are sent
-        pools.run_acks()
-        kept = begun.intersection(self._qos._delivered.values())
+        kept = pools.begun().intersection(self._qos._delivered.values())
         if not kept or not self._qos.restore_at_shutdown:
             return None
         try:

@@ -99,6 +99,8 @@ class Conversation:
         Raises connection errors, and the named error of a command that the server refused.
         """
         connection = self.connection
+        if connection is None:
+            return
         if not self._outstanding:
             # Nothing is expected: the server has closed the idle connection.
             connection.disconnect()

@@ -20,7 +20,7 @@ from ..store.scripts import load
 from . import codec, orphans
 from .deadletters import Letters
 from .message import Message
-from .outbox import SLICE, Outbox, keeper
+from .outbox import SLICE, Job, Outbox, keeper
 from .outliving import Outliving
 from .returns import NEVER, Returned, Returning
 from .waiter import Waiter
@@ -46,7 +46,7 @@ class Jobs(Outliving):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.outbox = Outbox(keeper)
-        self._flushing = threading.Lock()
+        self._flushing = threading.RLock()
         self._sending: list[tuple[str, list[bytes]]] = []
         self.claims_lost = False
         self.returned = Returned()
@@ -72,6 +72,8 @@ class Jobs(Outliving):
         if len(hot) == 1:
             return [(hot[0], credit)]
         order = [q for q in self._queue_cycle.consume(len(self.active_queues)) if q in hot]
+        if not order:
+            return []  # cancelled at this moment
         if self.strict:
             # The first gets all; the next is asked when that left something over.
             return [(order[0], credit)]
@@ -158,20 +160,22 @@ class Jobs(Outliving):
     def flush(self) -> None:
         """Send all acknowledgements that wait."""
         # One thread at a time: what another has taken is neither here nor there meanwhile.
+        leaving: list[Job] = []
         with alone(self._flushing):
-            taken = self.outbox.take()
-            if not taken:
-                return
-            script = load("job/finish")
-            calls = [(script.prepare(self.keys(q)), (self.owner, *ids)) for q, ids in taken]
-            self._sending = taken
+            before = self._sending
             try:
+                taken = self.outbox.take(leaving)
+                if not taken:
+                    return
+                script = load("job/finish")
+                calls = [(script.prepare(self.keys(q)), (self.owner, *ids)) for q, ids in taken]
+                self._sending = [*before, *taken]
                 self.link.send(calls, repeat=True)
             except BaseException:
-                self.outbox.put_back(taken)
+                self.outbox.put_back(leaving)
                 raise
             finally:
-                self._sending = []
+                self._sending = before
 
     def after_fork(self) -> None:
         """In a forked child: what is claimed and to be said is the parent's.
@@ -180,7 +184,7 @@ class Jobs(Outliving):
         """
         self.owner = new_owner(self.server_identity)
         self.outbox = Outbox(keeper)
-        self._flushing = threading.Lock()
+        self._flushing = threading.RLock()
         self._sending = []
         self.claims_lost = self.outliving = False
         self.returned = Returned()
@@ -244,8 +248,8 @@ class Jobs(Outliving):
                 known.setdefault(message.job[0], []).append(message.job[1])
         for queue, job_id, *_ in self.waiter.buffer:
             known.setdefault(queue, []).append(job_id)
-        for queue, ids in self.waiter.acking:
-            known.setdefault(queue, []).extend(ids)
+        for queue, job_id in self.waiter.leaving:
+            known.setdefault(queue, []).append(job_id)
         self.flush()
         for queue in list(self.waiter.claimed_queues):
             recover(self.link, self.keys(queue), self.owner, b"restore", known.get(queue, ()))
@@ -290,7 +294,7 @@ class Jobs(Outliving):
         except Exception as error:
             logger.debug("closing a channel: %r", error)
         # Also what another thread is trying to say at this moment: twice does no harm.
-        owed = [*self._sending, *self.outbox.take()]
+        owed = [*self._sending, *self.outbox.take([])]
         beating, self.heart = self.heart, None
         if (owed or self.claims_lost) and self.waiter.claimed_queues:
             orphans.note(

@@ -34,14 +34,14 @@ class Orphan(NamedTuple):
     beating: heart.Heart | None = None
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # the handler of a signal may come while it is held
 _orphans: dict[tuple[object, ...], list[Orphan]] = {}
 
 
 def _forget() -> None:
     # They are the parent's: it settles them.
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _orphans.clear()
 
 

@@ -14,7 +14,11 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
+
+#: The queue, the job id.
+Job = tuple[str, bytes]
 
 #: Ids in one call of a script.
 SLICE = 500
@@ -34,40 +38,39 @@ class Outbox:
     __slots__ = ("_jobs", "_keeper", "looked_at", "__weakref__")
 
     def __init__(self, keeper: Keeper) -> None:
-        self._jobs: deque[tuple[str, bytes]] = deque()
+        self._jobs: deque[Job] = deque()
         self._keeper = keeper
         #: The job that was first in line when the keeper looked last.
-        self.looked_at: tuple[str, bytes] | None = None
+        self.looked_at: Job | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def add(self, job: tuple[str, bytes]) -> None:
-        """Note that `job`, ``(queue, id)``, is done."""
+    def add(self, job: Job) -> None:
+        """Note that `job` is done."""
         self._jobs.append(job)
         if self._keeper.asleep:
             self._keeper.poke()
 
-    def take(self) -> list[tuple[str, list[bytes]]]:
-        """Empty the outbox: ids by queue, in slices that a script can take."""
+    def take(self, leaving: list[Job]) -> list[tuple[str, list[bytes]]]:
+        """Empty the outbox into `leaving`. Returns that as ids by queue, in slices that a script
+        can take."""
+        # In one go, so that a job is always in one of the two: here or there.
+        with contextlib.suppress(IndexError):
+            leaving.extend(iter(self._jobs.popleft, None))
         taken: list[tuple[str, list[bytes]]] = []
         open_slices: dict[str, list[bytes]] = {}
-        popleft = self._jobs.popleft
-        try:
-            while True:
-                queue, job_id = popleft()
-                ids = open_slices.get(queue)
-                if ids is None or len(ids) >= SLICE:
-                    ids = open_slices[queue] = []
-                    taken.append((queue, ids))
-                ids.append(job_id)
-        except IndexError:
-            return taken
+        for queue, job_id in leaving:
+            ids = open_slices.get(queue)
+            if ids is None or len(ids) >= SLICE:
+                ids = open_slices[queue] = []
+                taken.append((queue, ids))
+            ids.append(job_id)
+        return taken
 
-    def put_back(self, taken: list[tuple[str, list[bytes]]]) -> None:
+    def put_back(self, jobs: Sequence[Job]) -> None:
         """These could not be sent."""
-        for queue, ids in reversed(taken):
-            self._jobs.extendleft((queue, job_id) for job_id in reversed(ids))
+        self._jobs.extendleft(reversed(jobs))
         if self._keeper.asleep:
             self._keeper.poke()
 
@@ -101,7 +104,7 @@ class Keeper:
         self._channels: weakref.WeakSet[Any] = weakref.WeakSet()
         self._wakeup = threading.Event()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the handler of a signal may come while it is held
 
     def watch(self, channel: Any) -> None:
         """Look after `channel` for as long as it lives."""

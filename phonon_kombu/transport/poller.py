@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -20,10 +21,45 @@ logger = logging.getLogger("phonon_kombu.transport")
 SHORTEST_POLL_SECONDS = 0.1
 
 
+class Midst:
+    """What is done within ``with midst:`` may be interrupted at any line: by the handler of a
+    signal that cancels a consumer or closes the connection, or by an exception that it raises.
+
+    Arguments:
+        interrupted: called after an exception that is no error, as KeyboardInterrupt.
+    """
+
+    __slots__ = ("depth", "pending", "_interrupted")
+
+    def __init__(self, interrupted: Callable[[], None]) -> None:
+        self.depth = 0
+        #: What is to be called at the end of the outermost.
+        self.pending: set[Callable[[], None]] = set()
+        self._interrupted = interrupted
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self._interrupted()
+        try:
+            while self.pending and self.depth == 1:
+                self.pending.pop()()
+        finally:
+            self.depth -= 1
+        if self.pending and not self.depth:
+            # A handler has come between the last two lines.
+            with self:
+                pass
+
+
 class Poller(stock.MultiChannelPoller):
     """Stock's poller with claims in the place of BRPOP; PUB/SUB stays as it is.
 
     A socket is registered when it is connected, not at every tick.
+
+    All that the channels do with their polling connections is done in the :class:`Midst` of it.
     """
 
     def __init__(self) -> None:
@@ -32,6 +68,7 @@ class Poller(stock.MultiChannelPoller):
         self._on_readable: Any = None
         #: redis connection -> its file descriptor, also after it was closed.
         self._fds: dict[Any, int] = {}
+        self.midst = Midst(self._interrupted)
 
     # Registration --------------------------------------------------------------------------
 
@@ -106,10 +143,28 @@ class Poller(stock.MultiChannelPoller):
     def discard(self, channel: Any) -> None:
         self._channels.discard(channel)
 
+    # In the midst --------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is in the midst of something with the channels' connections."""
+        return self.midst.depth > 0
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call `callback` as soon as nobody is in the midst of anything."""
+        self.midst.pending.add(callback)
+        if not self.midst.depth:
+            with self.midst:
+                pass
+
     # One tick ------------------------------------------------------------------------------
 
     def on_poll_start(self) -> None:
         """Before every poll: hand over what could not be before, send what is to be sent."""
+        with self.midst:
+            self._on_poll_start()
+
+    def _on_poll_start(self) -> None:
         loop = self._loop
         for channel in list(self._channels):
             waiter = channel.waiter
@@ -125,6 +180,10 @@ class Poller(stock.MultiChannelPoller):
                     self._register_fd(fd)
 
     def on_readable(self, fileno: int) -> None:
+        with self.midst:
+            self._on_readable_now(fileno)
+
+    def _on_readable_now(self, fileno: int) -> None:
         entry = self._fd_to_chan.get(fileno)
         if entry is None:
             logger.debug("on_readable: fd %r not mapped, ignoring", fileno)
@@ -163,39 +222,39 @@ class Poller(stock.MultiChannelPoller):
 
         Raises :exc:`queue.Empty` when none came.
         """
-        self._in_protected_read = True
-        try:
+        with self.midst:
             if self._deliver_one():
                 return
-            until = None if timeout is None else monotonic() + timeout
-            while True:
-                self.on_poll_start()
-                left = None if until is None else until - monotonic()
-                if any(c.waiter.busy and not c.waiter.waiting for c in self._channels):
-                    left = (
-                        SHORTEST_POLL_SECONDS if left is None else max(left, SHORTEST_POLL_SECONDS)
-                    )
-                elif not any(c.waiter.busy for c in self._channels):
-                    # No credit: another thread may acknowledge.
-                    left = CREDIT_SECONDS if left is None else min(left, CREDIT_SECONDS)
-                elif left is None:
-                    left = 1.0
-                if not self._fd_to_chan:
-                    raise Empty()
+        until = None if timeout is None else monotonic() + timeout
+        while True:
+            with self.midst:
+                self._on_poll_start()
+            left = None if until is None else until - monotonic()
+            if any(c.waiter.busy and not c.waiter.waiting for c in self._channels):
+                left = SHORTEST_POLL_SECONDS if left is None else max(left, SHORTEST_POLL_SECONDS)
+            elif not any(c.waiter.busy for c in self._channels):
+                # No credit: another thread may acknowledge.
+                left = CREDIT_SECONDS if left is None else min(left, CREDIT_SECONDS)
+            elif left is None:
+                left = 1.0
+            if not self._fd_to_chan:
+                raise Empty()
+            events = self.poller.poll(max(left, 0)) or ()
+            with self.midst:
                 fanout = False
-                for fileno, _ in self.poller.poll(max(left, 0)) or ():
+                for fileno, _ in events:
                     kind = self._fd_to_chan.get(fileno, (None, None))[1]
-                    self.on_readable(fileno)
+                    self._on_readable_now(fileno)
                     fanout = fanout or kind == "LISTEN"
                 if self._deliver_one() or fanout:
                     return
                 self.check_overdue()
-                if until is not None and monotonic() >= until:
-                    raise Empty()
-        finally:
-            self._in_protected_read = False
-            while self.after_read:
-                self.after_read.pop()()
+            if until is not None and monotonic() >= until:
+                raise Empty()
+
+    def _interrupted(self) -> None:
+        for channel in list(self._channels):
+            channel.waiter.interrupted()
 
     def _deliver_one(self) -> bool:
         return any(channel.waiter.deliver_one() for channel in list(self._channels))

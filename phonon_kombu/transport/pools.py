@@ -8,6 +8,7 @@ the task runs a second time, on any broker. Here the pool keeps what it has writ
 
 from __future__ import annotations
 
+import logging
 import select
 import sys
 from collections.abc import Callable
@@ -16,13 +17,12 @@ from weakref import WeakSet
 
 from .message import is_answer
 
+logger = logging.getLogger("phonon_kombu.transport")
+
 #: How often to look whether a child that does not read is still there, milliseconds.
 LOOK_MS = 500
 
-#: The consumers of this process's workers.
-_consumers: WeakSet[Any] = WeakSet()
-
-#: Their prefork pools.
+#: The prefork pools of this process's workers.
 _prefork: WeakSet[Any] = WeakSet()
 
 
@@ -56,21 +56,28 @@ def begun() -> set[Any]:
     return {request.message for request in found - ended}
 
 
-def run_acks() -> None:
-    """Run the acknowledgements that Celery has put off until something comes from the server.
+class _Later(list[Any]):
+    """What the consumer of a worker with green threads does when next something comes.
 
-    So before 5.7 under green threads. The tasks are not active any more: nobody would keep them.
+    Before 5.7 Celery puts what its tasks have to say of their messages there, too, for up to two
+    seconds: no room for others until then, and whoever kills the process or the connection
+    meanwhile has the task run again. Here it is said at once, as 5.7 does it.
     """
-    for consumer in _consumers:
-        later = consumer._pending_operations
-        for callback in [c for c in later if is_answer(c)]:
-            later.remove(callback)
+
+    def append(self, callback: Any) -> None:
+        if not is_answer(callback):
+            super().append(callback)
+            return
+        try:
             callback()
+        except Exception as error:
+            logger.exception("An answer to a message has failed: %r", error)
 
 
 def _adopt(sender: Any, **kwargs: Any) -> None:
     """The worker whose consumer is `sender` is ready."""
-    _consumers.add(sender)
+    if not hasattr(sender, "call_soon_ack"):
+        sender._pending_operations = _Later(sender._pending_operations)
     pool = sender.pool
     processes = getattr(pool, "_pool", None)
     # Consumer.on_close() calls this attribute of the pool, which the pool takes from its processes.

@@ -45,9 +45,11 @@ class QoS(virtual.QoS):
             for tag in [t for t in list(self._delivered) if t <= delivery_tag]:
                 self.ack(tag)
             return
-        message = self._delivered.pop(delivery_tag, None)
+        # First there, then gone here: whatever comes in between, it is known.
+        message = self._delivered.get(delivery_tag)
         if message is not None and message.job is not None:
             self.channel.outbox.add(message.job)
+        self._delivered.pop(delivery_tag, None)
 
     def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
         message = self._delivered.pop(delivery_tag, None)

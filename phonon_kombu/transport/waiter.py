@@ -28,7 +28,7 @@ from redis.exceptions import NoScriptError
 from ..store.scripts import Prepared, load
 from .conversation import Entry, Handler
 from .due import DueTimes
-from .outbox import keeper
+from .outbox import Job, keeper
 from .pacing import LARGEST_CLAIM, Pacing
 from .returns import NEVER
 
@@ -61,11 +61,12 @@ class Waiter(Pacing):
         self.polling_interval_seconds = polling_interval_seconds
         #: Queues that may have jobs.
         self.hot: dict[str, None] = {}
+        self._dropped: set[str] = set()
         #: Queues of which jobs were ever claimed.
         self.claimed_queues: set[str] = set()
         self._fresh: list[list[Entry]] = []
-        #: Acknowledgements in the outstanding write, or the one about to be sent.
-        self.acking: list[Acks] = []
+        #: Acknowledged jobs in the outstanding write, or the one about to be sent.
+        self.leaving: list[Job] = []
         self._claims: dict[str, tuple[Prepared, Prepared]] = {}
         self._woken: dict[bytes, str] = {}
         #: When delayed jobs fall due.
@@ -81,19 +82,29 @@ class Waiter(Pacing):
     def add_queue(self, queue: str) -> None:
         """A consumer of `queue` was added: look into it at once."""
         self.hot[queue] = None
-        if self.waiting:
-            self.interrupt()
+        self.channel.connection.cycle.soon(self._stop_waiting)
 
     def drop_queue(self, queue: str) -> None:
         """The last consumer of `queue` was cancelled: what it was not given goes back."""
         self.hot.pop(queue, None)
         self.due.forget(queue)
+        self._dropped.add(queue)
+        self.channel.connection.cycle.soon(self.give_back_dropped)
+
+    def give_back_dropped(self) -> None:
+        """Give back what was claimed from queues without a consumer."""
         if self._outstanding and not self.waiting:
             self.on_readable()
-        mine = [entry for entry in self.buffer if entry[0] == queue]
+        gone = self._dropped.difference(self.channel.active_queues)
+        self._dropped = set()
+        mine = [entry for entry in self.buffer if entry[0] in gone]
         if mine:
-            self.buffer = deque(entry for entry in self.buffer if entry[0] != queue)
+            self.buffer = deque(entry for entry in self.buffer if entry[0] not in gone)
             self._release(mine)
+
+    def _stop_waiting(self) -> None:
+        if self.waiting:
+            self.interrupt()
 
     def step(self, may_linger: bool = False) -> None:
         """Send the next command if there is any to send.
@@ -159,9 +170,11 @@ class Waiter(Pacing):
             self.claim_ahead()
             channel.deliver(buffer.popleft())
             run_acks()
+            if self._dropped:
+                self.give_back_dropped()
+                buffer = self.buffer
             if monotonic() > until:
                 break
-            buffer = self.buffer  # a callback may have cancelled a consumer
         if self.buffer and not self._outstanding and can_consume():
             # Make the socket readable, so that the loop comes back here without sleeping.
             self.send([((b"PING",), self._nothing)])
@@ -181,8 +194,7 @@ class Waiter(Pacing):
             if queue not in self.claimed_queues:
                 channel.hold(queue)
         riders: dict[str, Acks] = dict.fromkeys((queue for queue, _ in shares), NO_ACKS)
-        self.acking = channel.outbox.take()
-        for acks in self.acking:
+        for acks in channel.outbox.take(self.leaving):
             queue, ids = acks
             if riders.get(queue) is NO_ACKS:
                 riders[queue] = acks
@@ -201,7 +213,8 @@ class Waiter(Pacing):
         if cold:
             wakes = [channel.keys(queue).wake for queue in cold]
             calls.append(((b"EXISTS", *wakes), partial(self._on_wakes, cold)))
-        self.send(calls)
+        if calls:
+            self.send(calls)
 
     def _wait(self, queues: list[str], now: float) -> None:
         seconds = self.due.limit(self.polling_interval_seconds, now)
@@ -232,6 +245,7 @@ class Waiter(Pacing):
     # Replies -------------------------------------------------------------------------------
 
     def replies_read(self) -> None:
+        self.leaving = []
         fresh = self._fresh
         if fresh:
             if not self._ahead:
@@ -249,10 +263,9 @@ class Waiter(Pacing):
         pass
 
     def _on_finished(self, acks: Acks, reply: Any) -> None:
-        self.acking.remove(acks)
         if reply is NoScriptError:
             # Sent again with the next claim; finishing twice is finishing once.
-            self.channel.outbox.put_back([acks])
+            self.channel.outbox.put_back([(acks[0], job_id) for job_id in acks[1]])
 
     def _on_claimed(self, queue: str, count: int, acks: Acks, reply: Any) -> None:
         if acks is not NO_ACKS:
@@ -298,13 +311,20 @@ class Waiter(Pacing):
         if any(isinstance(c[0], Prepared) and c[0].script.name == "job/claim" for c in unheard):
             # What was claimed there is ours without our knowing which jobs.
             self.channel.claims_lost = True
+        if self.leaving:
+            self.channel.outbox.put_back(self.leaving)
         # What was read before the break is known, and ours; of the round trip it says nothing.
         self._ahead = True
         self.replies_read()
-        if self.acking:
-            self.channel.outbox.put_back(self.acking)
-            self.acking = []
         self.hot.update(dict.fromkeys(self.channel.active_queues))
+
+    def interrupted(self) -> None:
+        """Something has come in between, at whatever line: what was claimed and is not known is to
+        be given back."""
+        self.channel.claims_lost = True
+        if self.connection is not None:
+            self.connection.disconnect()
+        self.disconnected()
 
     def interrupt(self) -> None:
         """Stop waiting, and see that a wake taken on the way out is not missed by others."""
@@ -319,7 +339,7 @@ class Waiter(Pacing):
     def after_fork(self) -> None:
         """In a forked child: the parent's claims are not ours."""
         self.buffer.clear()
-        self._fresh, self.acking = [], []
+        self._fresh, self.leaving = [], []
         self._wake = None
         self._lingering = self._asking = False
         self.claimed_queues = set()
@@ -332,6 +352,8 @@ class Waiter(Pacing):
         Never raises: what cannot be given back now is noted by the channel.
         """
         try:
+            if self.channel.connection is not None and self.channel.connection.cycle.busy:
+                self.interrupted()  # somebody is about to read that reply
             if self.waiting:
                 self.interrupt()
             while self._outstanding:

@@ -147,3 +147,16 @@ def test_ping_and_shutdown(shared_exam: Exam, worker: Worker, tag: str) -> None:
     assert shared_exam.counts(tag) == dict.fromkeys(ids, 1)
     assert "Got shutdown from remote" in worker.log()
     assert shared_exam.queue_size() == 0
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_green_threads_do_not_wait_for_room(shared_exam: Exam, pool: str, tag: str) -> None:
+    """A worker that holds all it may hold goes on as soon as a task is done."""
+    settings = {"worker_prefetch_multiplier": 1}
+    with shared_exam.worker(pool=pool, concurrency=2, settings=settings) as worker:
+        shared_exam.listening(worker)
+        started = time.monotonic()
+        ids = [shared_exam.task("record_late").delay(tag, number).id for number in range(30)]
+        assert shared_exam.wait_ended(tag, 30) == dict.fromkeys(ids, 1)
+        # Two at a time, and two seconds for each pair, were thirty.
+        assert time.monotonic() - started < 10
