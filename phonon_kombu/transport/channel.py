@@ -269,6 +269,7 @@ class Channel(Declaring):
                 logger.debug("closing a channel: deleting %r: %r", queue, error)
         for consumer_tag in list(self._consumers):
             self._forget_consumer(consumer_tag)
+        self._receivers.clear()
         if self._qos is not None:
             self._qos.restore_unacked_once()
         if lasting is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ConnectionError, NoScriptError, ResponseError
 
 from ..store.client import CONNECTION_ERRORS, Healable, pack_calls, translate
 from ..store.patience import hurry, limit_silence
@@ -151,11 +151,17 @@ class Conversation:
             connection.disconnect()
 
     def hang_up(self) -> None:
-        """Give the connection back."""
+        """Give the connection back, for good: the channel is being closed."""
         connection, self.connection = self.connection, None
         if connection is not None:
+            # Somebody may be about to claim by it, and redis-py would connect it again.
+            connection.redis_connect_func = _refuse
             connection.disconnect()
             self.channel.async_pool.release(connection)
+
+
+def _refuse(connection: Any) -> None:
+    raise ConnectionError("the channel has been closed")
 
 
 def drop_if_closed(connection: Any) -> None:

@@ -95,7 +95,8 @@ class Jobs(Outliving):
         queue, job_id, item, failures = entry
         receiver = self._receivers.get(queue)
         if receiver is None:
-            self.give_back([(queue, job_id, NEVER)], mode=b"release")
+            if not self.closed:  # else it has been given back
+                self.give_back([(queue, job_id, NEVER)], mode=b"release")
             return False
         callback, no_ack = receiver
         message = self.to_message(queue, job_id, item, failures)

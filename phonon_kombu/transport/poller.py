@@ -10,6 +10,7 @@ from typing import Any
 
 from kombu.transport import redis as stock
 from kombu.utils.eventio import poll
+from redis.exceptions import ConnectionError
 
 from ..store.client import CONNECTION_ERRORS
 from .message import is_answer
@@ -69,6 +70,7 @@ class Poller(stock.MultiChannelPoller):
         #: redis connection -> its file descriptor, also after it was closed.
         self._fds: dict[Any, int] = {}
         self.midst = Midst(self._interrupted)
+        self.closed = False
 
     # Registration --------------------------------------------------------------------------
 
@@ -130,6 +132,7 @@ class Poller(stock.MultiChannelPoller):
         self.poller = poll()
 
     def close(self) -> None:
+        self.closed = True
         for connection in list(self._fds):
             self._on_connection_disconnect(connection)
         self._channels.clear()
@@ -220,7 +223,7 @@ class Poller(stock.MultiChannelPoller):
     def get(self, callback: Any, timeout: float | None = None) -> None:
         """Hand over one message, waiting up to `timeout` seconds (None: until there is one).
 
-        Raises :exc:`queue.Empty` when none came.
+        Raises :exc:`queue.Empty` when none came, a connection error when it is closed meanwhile.
         """
         with self.midst:
             if self._deliver_one():
@@ -237,9 +240,12 @@ class Poller(stock.MultiChannelPoller):
                 left = CREDIT_SECONDS if left is None else min(left, CREDIT_SECONDS)
             elif left is None:
                 left = 1.0
-            if not self._fd_to_chan:
-                raise Empty()
-            events = self.poller.poll(max(left, 0)) or ()
+            try:
+                events = self.poller.poll(max(left, 0)) or ()
+            except (ValueError, OSError):
+                self._check_open()
+                raise
+            self._check_open()
             with self.midst:
                 fanout = False
                 for fileno, _ in events:
@@ -251,6 +257,10 @@ class Poller(stock.MultiChannelPoller):
                 self.check_overdue()
             if until is not None and monotonic() >= until:
                 raise Empty()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ConnectionError("the connection has been closed")
 
     def _interrupted(self) -> None:
         for channel in list(self._channels):

@@ -156,23 +156,32 @@ class Waiter(Pacing):
         if self.buffer:
             self.claim_ahead()
         while self.buffer and self.channel.qos.can_consume():
-            if self.channel.deliver(self.buffer.popleft()):
+            entry = self._next()
+            if entry is not None and self.channel.deliver(entry):
                 return True
         return False
 
+    def _next(self) -> Entry | None:
+        try:
+            return self.buffer.popleft()
+        except IndexError:
+            return None  # the channel was closed at this moment
+
     def deliver(self) -> None:
         """Hand over what there is, for a while; then the rest waits for the next tick."""
-        buffer, channel = self.buffer, self.channel
+        channel = self.channel
         can_consume = channel.qos.can_consume
         run_acks = channel.connection.cycle.run_acks
         until = monotonic() + DELIVERY_SLICE_SECONDS
-        while buffer and can_consume():
+        while self.buffer and can_consume():
             self.claim_ahead()
-            channel.deliver(buffer.popleft())
+            entry = self._next()
+            if entry is None:
+                break
+            channel.deliver(entry)
             run_acks()
             if self._dropped:
                 self.give_back_dropped()
-                buffer = self.buffer
             if monotonic() > until:
                 break
         if self.buffer and not self._outstanding and can_consume():
@@ -362,7 +371,8 @@ class Waiter(Pacing):
             logger.debug("closing a channel: %r", error)
             self.disconnected()
         if self.buffer:
-            rest, self.buffer = list(self.buffer), deque()
+            rest = list(self.buffer)
+            self.buffer.clear()  # somebody may be in the midst of handing it over
             self._release(rest)
         self.hang_up()
 

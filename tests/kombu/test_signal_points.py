@@ -7,19 +7,20 @@ Nth line that is run, for every N.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from kombu import Consumer, Queue
 
 import phonon_kombu
 from phonon_kombu.store.keys import queue_keys
-from tests.kombu.exam import Broker, DrainPump, Inbox, PumpFactory
+from tests.kombu.exam import Broker, Inbox, PumpFactory
 
 SOURCES = str(Path(phonon_kombu.__file__).parent)
 MESSAGES, PREFETCH = 5, 3
@@ -52,8 +53,19 @@ def close(connection: Any, consumer: Consumer, inbox: Inbox) -> None:
     raise Interrupted
 
 
+def close_and_go_on(connection: Any, consumer: Consumer, inbox: Inbox) -> None:
+    connection.close()
+
+
 def interrupt(connection: Any, consumer: Consumer, inbox: Inbox) -> None:
     raise Interrupted
+
+
+#: What a handler may do.
+HANDLERS = (cancel, requeue, close, close_and_go_on, interrupt)
+
+#: Whether to try every handler at every line, which takes minutes.
+EVERY = bool(os.environ.get("PHONON_TEST_EVERY"))
 
 
 @contextmanager
@@ -79,67 +91,95 @@ def signal_at(at: int, handler: Callable[[], None]) -> Iterator[list[str]]:
         sys.settrace(None)
 
 
-def act(broker: Broker, pump: PumpFactory, handler: Handler, at: int) -> tuple[list[str], Any]:
-    """Consume with a signal at the line `at`: the lines that were run, and what was wrong."""
-    inbox, acknowledged = Inbox(ack=False), list[str]()
-    name = f"{handler.__name__}{at}"
-    broker.send(name, *(f"{name}.{n}" for n in range(MESSAGES)))
-    # A reply that somebody else has read is not waited for for ever.
-    connection = broker.connection(transport_options={"socket_timeout": 3})
-    consumer = broker.consumer(connection, [], inbox, prefetch_count=PREFETCH)
-    pumping = pump(connection)
-    done = False
+class Outcome(NamedTuple):
+    """What a run with a signal came to."""
 
-    def on_signal() -> None:
-        nonlocal done
-        done = True
-        handler(connection, consumer, inbox)
+    #: The lines that were run until the signal.
+    lines: list[str]
+    #: Messages that are nowhere, that are there though acknowledged, and jobs that stay claimed.
+    wrong: tuple[set[str], set[str], list[bytes]]
 
-    def work() -> None:
-        consumer.add_queue(Queue(name))
-        consumer.consume()
-        for count in range(1, MESSAGES + 1):
-            while not done and inbox.count < count:
-                pumping.step(0.05)
-            if done:
-                return
-            message = inbox.messages[count - 1]
-            acknowledged.append(message.payload)
-            message.ack()
-
-    try:
-        with signal_at(at, on_signal) as lines:
-            work()
-    except Interrupted:
-        pass
-    pumping.forget_connection()
-    connection.close()
-    keys = queue_keys(name)
-    claimed = broker.client.zrange(keys.claimed, 0, -1)
-    left = set(broker.get_all(name))
-    expected = {f"{name}.{n}" for n in range(MESSAGES)} - {*acknowledged}
-    # An acknowledgement that was interrupted may have been noted, or not.
-    lost, again = expected - left, left - expected - set(acknowledged[-1:])
-    return lines, (lost, again, claimed) if lost or again or claimed else None
+    @property
+    def good(self) -> bool:
+        return not any(self.wrong)
 
 
-@pytest.mark.parametrize("handler", [cancel, requeue, close, interrupt])
-def test_a_signal_at_any_line(broker: Broker, pump: PumpFactory, handler: Handler) -> None:
-    lines, wrong = act(broker, pump, handler, 0)
-    assert len(lines) > 100 and not wrong
-    print(len(lines), len(set(lines)))
-    outcomes = {}
-    # Each line the first and the last time that it is run.
-    first = {line: at for at, line in reversed(list(enumerate(lines, 1)))}
-    last = {line: at for at, line in enumerate(lines, 1)}
-    import time
-    for at in sorted({*first.values(), *last.values()}):
-        try:
-            lines, wrong = act(broker, pump, handler, at)
-        except Exception as error:
-            wrong = error
-        if wrong:
-            outcomes[at, lines[-1]] = wrong
-    for key, value in outcomes.items():
-        print(key, repr(value)[:200])
-    assert not outcomes
+class Runs:
+    """Runs of one consumer, each with a queue of its own, and a signal at another line."""
+
+    def __init__(self, broker: Broker, pump: PumpFactory) -> None:
+        self.broker = broker
+        self.pump = pump
+        #: Where what is left is looked for.
+        self.channel = broker.connection().channel()
+        self.count = 0
+
+    def run(self, handler: Handler, at: int) -> Outcome:
+        """Consume some messages and acknowledge each, until `handler` has been called."""
+        self.count += 1
+        name, inbox = f"q{self.count}", Inbox(ack=False)
+        messages = [f"{name}.{number}" for number in range(MESSAGES)]
+        self.broker.send(name, *messages)
+        acknowledged: list[str] = []
+        # What somebody else has read is not waited for for ever.
+        connection = self.broker.connection(transport_options={"socket_timeout": 3})
+        consumer = self.broker.consumer(connection, [], inbox, prefetch_count=PREFETCH)
+        pumping = self.pump(connection)
+        called = False
+
+        def on_signal() -> None:
+            nonlocal called
+            called = True
+            handler(connection, consumer, inbox)
+
+        # Who goes on with a connection that was closed sees errors of many kinds.
+        errors = Exception if handler is close_and_go_on else Interrupted
+        with suppress(errors), signal_at(at, on_signal) as lines:
+            consumer.add_queue(Queue(name))
+            consumer.consume()
+            while len(acknowledged) < MESSAGES and not called:
+                pumping.step(0.01)
+                for message in inbox.messages[len(acknowledged) :]:
+                    if not called:
+                        acknowledged.append(message.payload)
+                        message.ack()
+        pumping.forget_connection()
+        connection.close()
+        claimed = self.broker.client.zrange(queue_keys(name).claimed, 0, -1)
+        left = set(self.take_all(name))
+        unacknowledged = {*messages} - {*acknowledged}
+        # The last acknowledgement may have been interrupted.
+        return Outcome(
+            lines, (unacknowledged - left, left - unacknowledged - {*acknowledged[-1:]}, claimed)
+        )
+
+    def take_all(self, queue: str) -> Iterator[str]:
+        while (message := self.channel.basic_get(queue, no_ack=True)) is not None:
+            yield message.decode()
+
+
+def points(lines: list[str]) -> list[int]:
+    """Each line the first and the last time that it is run."""
+    numbered = list(enumerate(lines, 1))
+    first = {line: at for at, line in reversed(numbered)}
+    last = {line: at for at, line in numbered}
+    return sorted({*first.values(), *last.values()})
+
+
+def test_a_signal_at_any_line(broker: Broker, pump: PumpFactory) -> None:
+    """With one of the handlers at each line; with all of them where the environment says so."""
+    runs = Runs(broker, pump)
+    whole = runs.run(cancel, 0)
+    assert whole.good and len(whole.lines) > 1000
+    chosen = [
+        (handler, at)
+        for number, at in enumerate(points(whole.lines))
+        for turn, handler in enumerate(HANDLERS)
+        if EVERY or (number - turn) % len(HANDLERS) == 0
+    ]
+    wrong = {}
+    for handler, at in chosen:
+        outcome = runs.run(handler, at)
+        if not outcome.good:
+            wrong[handler.__name__, outcome.lines[-1]] = outcome.wrong
+    assert not wrong
