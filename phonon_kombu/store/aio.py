@@ -8,8 +8,9 @@ from typing import Any
 
 from redis import exceptions as redis_errors
 
-from .client import CONNECTION_ERRORS, Healable, pack_calls, translate
+from .client import CONNECTION_ERRORS, pack_calls
 from .patience import SILENCE_SECONDS, no_handshake
+from .refusals import Healable, translate
 from .scripts import Prepared, pack_command
 
 

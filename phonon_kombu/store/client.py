@@ -16,19 +16,13 @@ from typing import Any
 
 from redis import exceptions as redis_errors
 
-from .. import errors
 from .patience import alone, hurry, limit_silence, no_handshake, relax, seconds_left
+from .refusals import Healable, translate
 from .scripts import Prepared, Script, pack_command
-
-#: Refusals of the server that end when the connection is made anew, by the first word.
-HEALABLE = ("READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "TRYAGAIN")
 
 #: After an argument of this size the connection is given up: the server would keep a buffer of the
 #: same size for it until it has been idle for seconds. Connecting is little beside such a write.
 LARGE_BYTES = 4 * 1024 * 1024
-
-#: How servers say in a script that the ACL forbids something: 7 and newer, 6.2.
-FORBIDDEN = ("ACL failure", "The user executing the script can't")
 
 #: How a broken conversation with the server looks.
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (
@@ -54,47 +48,6 @@ os.register_at_fork(after_in_child=_after_fork)
 def fork_epoch() -> int:
     """Grows by one in a forked child: what was opened at another epoch is the parent's."""
     return _fork_epoch
-
-
-class Healable(redis_errors.ConnectionError):
-    """The server refuses for now (failing over, loading): connect again."""
-
-
-def translate(error: redis_errors.ResponseError) -> Exception:
-    """The named error for a reply of the server."""
-    text = str(error)
-    word = text.split(" ", 1)[0].rstrip(":")
-    if word in errors.REFUSALS:
-        return errors.REFUSALS[word](text[len(word) :].strip() or word)
-    name = type(error).__name__
-    # Redis 6.2 wraps what a command in a script is refused with: "ERR ... -READONLY You can't".
-    wrapped = any(f"-{refusal} " in text for refusal in HEALABLE)
-    if (
-        word in HEALABLE
-        or wrapped
-        or name in ("ReadOnlyError", "MasterDownError", "ClusterDownError")
-    ):
-        return Healable(f"{text} (the server cannot write at the moment, connecting again)")
-    if word == "OOM" or "OOM command not allowed" in text or name == "OutOfMemoryError":
-        return errors.OutOfMemory(
-            "the server has reached its maxmemory and nothing was written: give it more memory, "
-            "or let workers catch up"
-        )
-    if (
-        word == "NOPERM"
-        or name == "NoPermissionError"
-        or "NOPERM" in text
-        or any(w in text for w in FORBIDDEN)
-    ):
-        return errors.ScriptRefused(
-            f"the server's ACL forbids this user a command or key: {text} "
-            "(docs/howto/acl.md has the rules)"
-        )
-    if "DB index is out of range" in text:
-        return errors.ConfigurationError("the server has no database of the number in the URL")
-    if word in ("BUSY", "UNKILLABLE") or "Script killed" in text:
-        return errors.ScriptKilled(f"a script was killed or keeps the server busy: {text}")
-    return error
 
 
 class Link:

@@ -10,8 +10,9 @@ from typing import Any
 import redis
 
 from ..store import addresses
-from ..store.client import CONNECTION_ERRORS, Link, translate
+from ..store.client import CONNECTION_ERRORS, Link
 from ..store.closing import Closing
+from ..store.refusals import translate
 from .base import Base
 from .catalog import Catalog, Config
 from .events import Handler, Listener

@@ -13,7 +13,8 @@ from typing import Any
 
 import redis
 
-from ..store.client import CONNECTION_ERRORS, translate
+from ..store.client import CONNECTION_ERRORS
+from ..store.refusals import translate
 from .base import seconds
 from .notices import GAP, KINDS, Dialogue, Notice, Topic, kind_of
 from .streams import Stream

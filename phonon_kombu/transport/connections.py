@@ -14,9 +14,10 @@ from kombu.utils.url import _parse_url
 from .. import errors
 from ..store.addresses import connection_of
 from ..store.checks import check_rights, check_server
-from ..store.client import Link, translate
+from ..store.client import Link
 from ..store.keys import layout_key
 from ..store.patience import GREETING_SECONDS, SILENCE_SECONDS, at_most, greet, prompt
+from ..store.refusals import translate
 from ..store.sentinels import Sentinels
 from . import orphans
 

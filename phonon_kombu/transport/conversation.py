@@ -10,8 +10,9 @@ from typing import Any
 
 from redis.exceptions import ConnectionError, NoScriptError, ResponseError
 
-from ..store.client import CONNECTION_ERRORS, Healable, pack_calls, translate
+from ..store.client import CONNECTION_ERRORS, pack_calls
 from ..store.patience import hurry, limit_silence
+from ..store.refusals import Healable, translate
 
 logger = logging.getLogger("phonon_kombu.transport")
 

@@ -14,45 +14,13 @@ from redis.exceptions import ConnectionError
 
 from ..store.client import CONNECTION_ERRORS
 from .message import is_answer
+from .midst import Midst
 from .pacing import CREDIT_SECONDS
 
 logger = logging.getLogger("phonon_kombu.transport")
 
 #: How long to wait for the reply of a claim when the caller wants no waiting, seconds.
 SHORTEST_POLL_SECONDS = 0.1
-
-
-class Midst:
-    """What is done within ``with midst:`` may be interrupted at any line: by the handler of a
-    signal that cancels a consumer or closes the connection, or by an exception that it raises.
-
-    Arguments:
-        interrupted: called after an exception that is no error, as KeyboardInterrupt.
-    """
-
-    __slots__ = ("depth", "pending", "_interrupted")
-
-    def __init__(self, interrupted: Callable[[], None]) -> None:
-        self.depth = 0
-        #: What is to be called at the end of the outermost.
-        self.pending: set[Callable[[], None]] = set()
-        self._interrupted = interrupted
-
-    def __enter__(self) -> None:
-        self.depth += 1
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is not None and not issubclass(kind, Exception):
-            self._interrupted()
-        try:
-            while self.pending and self.depth == 1:
-                self.pending.pop()()
-        finally:
-            self.depth -= 1
-        if self.pending and not self.depth:
-            # A handler has come between the last two lines.
-            with self:
-                pass
 
 
 class Poller(stock.MultiChannelPoller):

@@ -9,8 +9,8 @@ from typing import Any
 from kombu.transport import redis as stock
 from redis import exceptions as redis_errors
 
-from ..store.client import Healable
 from ..store.patience import at_most
+from ..store.refusals import Healable
 from . import options, pools
 from .channel import CLOSING_SECONDS, Channel, SentinelChannel
 from .poller import Poller

@@ -15,7 +15,7 @@ import redis
 from phonon_kombu.store.client import CONNECTION_ERRORS, fork_epoch
 from phonon_kombu.store.keys import QueueKeys
 from tests.lua.links import Links, client_fixture, links_fixture, put_call, server_fixture  # noqa: F401
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_for
 
 # Threads --------------------------------------------------------------------------------------
 
@@ -50,6 +50,40 @@ def test_threads_share_a_link(server: RedisServer, client: redis.Redis, links: L
     assert not wrong
     assert client.hlen(keys.items) == 6 * 150
     assert client.llen(keys.ids) == 6 * 150
+
+
+# Signals --------------------------------------------------------------------------------------
+
+
+def test_the_handler_of_a_signal_may_use_the_link(
+    server: RedisServer, client: redis.Redis, links: Links
+) -> None:
+    """While the main thread waits for the reply to its own command."""
+    link, replies = links(server.port), list[Any]()
+    posted = list[Any]()
+
+    def handle(number: int, frame: Any) -> None:
+        replies.append(link.command(b"ECHO", b"the handler's"))
+        link.post(((b"ECHO", b"posted"),), posted.extend)
+        replies.extend(posted)
+        client.rpush("list", "the main thread's")
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        waiting = threading.Thread(target=signal_when_blocked, args=(client,))
+        waiting.start()
+        assert link.command(b"BLPOP", b"list", b"20") == [b"list", b"the main thread's"]
+        waiting.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert replies == [b"the handler's", b"posted"]
+    assert link.command(b"PING") == b"PONG"
+
+
+def signal_when_blocked(client: redis.Redis) -> None:
+    """Send SIGUSR1 to the main thread as soon as the server has a blocked client."""
+    wait_for(lambda: client.info("clients")["blocked_clients"], 10, message="nobody waits")
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
 # Forks ----------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ import redis.asyncio
 
 from ...store import addresses
 from ...store.aio import AsyncLink
-from ...store.client import CONNECTION_ERRORS, translate
+from ...store.client import CONNECTION_ERRORS
 from ...store.closing import AsyncClosing
+from ...store.refusals import translate
 from ..base import Base
 from ..catalog import Catalog, Config
 from ..events import Handler, Handlers

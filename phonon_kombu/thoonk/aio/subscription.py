@@ -11,7 +11,8 @@ from typing import Any
 
 import redis
 
-from ...store.client import CONNECTION_ERRORS, translate
+from ...store.client import CONNECTION_ERRORS
+from ...store.refusals import translate
 from ..base import seconds
 from ..notices import Notice, Topic
 from ..streams import AsyncStream
