@@ -39,6 +39,16 @@ def test_without_consumers_nothing_comes(broker: Broker) -> None:
     assert seconds_until_timeout(connection, 0.2) < 0.7
 
 
+@pytest.mark.phonon_only("what stock's loop costs is not of interest")
+def test_without_consumers_it_sleeps(broker: Broker) -> None:
+    connection = broker.connection()
+    connection.connect()
+
+    before = time.thread_time()
+    seconds_until_timeout(connection, 1.0)
+    assert time.thread_time() - before < 0.3
+
+
 def test_with_all_places_taken_nothing_comes(broker: Broker) -> None:
     broker.send("q", 1, 2)
     connection = broker.connection()

@@ -21,8 +21,8 @@ from phonon_kombu.errors import (
 )
 from phonon_kombu.store.checks import LAYOUT, check_server, server_version
 from phonon_kombu.store.client import CONNECTION_ERRORS
-from phonon_kombu.store.refusals import Healable, translate
 from phonon_kombu.store.keys import QueueKeys, layout_key
+from phonon_kombu.store.refusals import Healable, translate
 from tests.lua.links import Links, client_fixture, links_fixture, put_call, server_fixture  # noqa: F401
 from tests.servers import RedisServer, free_port
 from tests.thoonk.lossy import LossyLine
