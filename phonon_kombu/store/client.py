@@ -165,9 +165,9 @@ class Link:
             try:
                 replies = self._exchange(packed, len(calls))
             except CONNECTION_ERRORS as error:
-                self.close()
                 if not repeat or no_handshake(error):
                     raise
+                self.close()
                 replies = self._exchange(packed, len(calls))
             for i, reply in enumerate(replies):
                 if isinstance(reply, Exception):

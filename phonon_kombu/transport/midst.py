@@ -33,6 +33,19 @@ class Midst:
         finally:
             self.depth -= 1
         if self.pending and not self.depth:
-            # A handler has come between the last two lines.
-            with self:
-                pass
+            self._settle()  # a handler has come between the last two lines
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is in the midst of something."""
+        return self.depth > 0
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call `callback` as soon as nobody is in the midst of anything."""
+        self.pending.add(callback)
+        if not self.depth:
+            self._settle()
+
+    def _settle(self) -> None:
+        with self:
+            pass

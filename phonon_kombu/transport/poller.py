@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -114,60 +113,40 @@ class Poller(stock.MultiChannelPoller):
     def discard(self, channel: Any) -> None:
         self._channels.discard(channel)
 
-    # In the midst --------------------------------------------------------------------------
-
-    @property
-    def busy(self) -> bool:
-        """Whether somebody is in the midst of something with the channels' connections."""
-        return self.midst.depth > 0
-
-    def soon(self, callback: Callable[[], None]) -> None:
-        """Call `callback` as soon as nobody is in the midst of anything."""
-        self.midst.pending.add(callback)
-        if not self.midst.depth:
-            with self.midst:
-                pass
-
     # One tick ------------------------------------------------------------------------------
 
     def on_poll_start(self) -> None:
         """Before every poll: hand over what could not be before, send what is to be sent."""
-        with self.midst:
-            self._on_poll_start()
-
-    def _on_poll_start(self) -> None:
         loop = self._loop
-        for channel in list(self._channels):
-            waiter = channel.waiter
-            if loop is not None and waiter.buffer:
-                waiter.deliver()
-            waiter.step(may_linger=loop is not None)
-            if channel.active_fanout_queues:
-                self._register_LISTEN(channel)
-        if loop is not None:
-            readers = loop.readers
-            for fd in self._fd_to_chan:
-                if fd not in readers:
-                    self._register_fd(fd)
+        with self.midst:
+            for channel in list(self._channels):
+                waiter = channel.waiter
+                if loop is not None and waiter.buffer:
+                    waiter.deliver()
+                waiter.step(may_linger=loop is not None)
+                if channel.active_fanout_queues:
+                    self._register_LISTEN(channel)
+            if loop is not None:
+                readers = loop.readers
+                for fd in self._fd_to_chan:
+                    if fd not in readers:
+                        self._register_fd(fd)
 
     def on_readable(self, fileno: int) -> None:
-        with self.midst:
-            self._on_readable_now(fileno)
-
-    def _on_readable_now(self, fileno: int) -> None:
         entry = self._fd_to_chan.get(fileno)
         if entry is None:
             logger.debug("on_readable: fd %r not mapped, ignoring", fileno)
             return
         channel, kind = entry
-        if kind != "JOBS":
-            channel.handlers[kind]()
-            return
-        channel.waiter.on_readable()
-        if self._loop is not None:
-            channel.waiter.deliver()
-            channel.waiter.limit_linger(self._loop.call_later)
-            channel.waiter.await_credit(self._loop.call_later)
+        with self.midst:
+            if kind != "JOBS":
+                channel.handlers[kind]()
+                return
+            channel.waiter.on_readable()
+            if self._loop is not None:
+                channel.waiter.deliver()
+                channel.waiter.limit_linger(self._loop.call_later)
+                channel.waiter.await_credit(self._loop.call_later)
 
     def run_acks(self) -> None:
         """Run the acknowledgements that Celery has put off until the event loop's next round.
@@ -198,8 +177,7 @@ class Poller(stock.MultiChannelPoller):
                 return
         until = None if timeout is None else monotonic() + timeout
         while True:
-            with self.midst:
-                self._on_poll_start()
+            self.on_poll_start()
             left = None if until is None else until - monotonic()
             if any(c.waiter.busy and not c.waiter.waiting for c in self._channels):
                 left = SHORTEST_POLL_SECONDS if left is None else max(left, SHORTEST_POLL_SECONDS)
@@ -218,7 +196,7 @@ class Poller(stock.MultiChannelPoller):
                 fanout = False
                 for fileno, _ in events:
                     kind = self._fd_to_chan.get(fileno, (None, None))[1]
-                    self._on_readable_now(fileno)
+                    self.on_readable(fileno)
                     fanout = fanout or kind == "LISTEN"
                 if self._deliver_one() or fanout:
                     return

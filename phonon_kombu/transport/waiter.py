@@ -42,17 +42,19 @@ class Waiter(Claims):
     def add_queue(self, queue: str) -> None:
         """A consumer of `queue` was added: look into it at once."""
         self.hot[queue] = None
-        self.channel.connection.cycle.soon(self._stop_waiting)
+        self.channel.connection.cycle.midst.soon(self._stop_waiting)
 
     def drop_queue(self, queue: str) -> None:
         """The last consumer of `queue` was cancelled: what it was not given goes back."""
         self.hot.pop(queue, None)
         self.due.forget(queue)
         self._dropped.add(queue)
-        self.channel.connection.cycle.soon(self.give_back_dropped)
+        self.channel.connection.cycle.midst.soon(self.give_back_dropped)
 
     def give_back_dropped(self) -> None:
         """Give back what was claimed from queues without a consumer."""
+        if not self._dropped:
+            return
         if self._outstanding and not self.waiting:
             self.on_readable()
         gone = self._dropped.difference(self.channel.active_queues)
@@ -140,8 +142,7 @@ class Waiter(Claims):
                 break
             channel.deliver(entry)
             run_acks()
-            if self._dropped:
-                self.give_back_dropped()
+            self.give_back_dropped()
             if monotonic() > until:
                 break
         if self.buffer and not self._outstanding and can_consume():
@@ -195,7 +196,7 @@ class Waiter(Claims):
         Never raises: what cannot be given back now is noted by the channel.
         """
         try:
-            if self.channel.connection is not None and self.channel.connection.cycle.busy:
+            if self.channel.connection is not None and self.channel.connection.cycle.midst.busy:
                 self.interrupted()  # somebody is about to read that reply
             if self.waiting:
                 self.interrupt()
