@@ -246,8 +246,7 @@ class Heart:
             presence, about = self._introduce(), self._about()
         nodes, dying = self._say(presence, about, joining)
         if nodes == 0:
-            self._risen(presence or self._presence, about or self._about())
-            nodes = 1
+            nodes, dying = self._risen(presence or self._presence, about or self._about())
         self._connection, self._generation = connection, generation
         self._presence = presence or self._presence
         self._beat_at = monotonic()
@@ -260,18 +259,19 @@ class Heart:
         )
         return int(nodes), int(dying)
 
-    def _risen(self, presence: bytes, about: bytes) -> None:
+    def _risen(self, presence: bytes, about: bytes) -> tuple[int, int]:
         """We were declared dead, frozen or cut off as we were, and come back.
 
         What we held then is being given away, or is already. We join again: what we have claimed
-        since, and what is not given away yet, stays ours.
+        since, and what is not given away yet, stays ours. Returns what a beat does.
         """
         logger.warning("This process was taken for dead; its claims have been given to others")
         self._note_held()
-        self._say(presence, about, True)
+        counted = self._say(presence, about, True)
         # Whoever gave our claims away may have forgotten us just before we joined.
         self._note_held()
         self._greet()
+        return counted
 
     def _note_held(self) -> None:
         with self._lock:

@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ..errors import ConfigurationError, NotHeld, PhononError
+from ..errors import ConfigurationError, NotHeld
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import NodeKeys
 from ..store.phonon_keys import ReferenceKeys
@@ -30,18 +29,13 @@ from ..store.scripts import load
 from .arguments import checked_name
 from .connections import Connections, current
 from .node import node_id
+from .watch import watch
 
 logger = logging.getLogger("phonon_kombu.phonon")
 
 #: How long the last one out may take before another takes it for dead, seconds. Its heartbeat
 #: does not count here: extend it by `lease_seconds` where the callback takes longer.
 LEASE_SECONDS = 30.0
-
-#: Seconds between two looks at references that others still hold.
-WATCH_SECONDS = 1.0
-
-#: What may go wrong with a look and go away again.
-PASSING_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, PhononError)
 
 
 class Reference:
@@ -137,10 +131,10 @@ class Reference:
             try:
                 self._complete()
             except BaseException:
-                _watch(self)  # and call it again when the lease has ended
+                watch(self, self._host)  # and call it again when the lease has ended
                 raise
         elif self.on_last is not None:
-            _watch(self)
+            watch(self, self._host)
         return last
 
     def stall(self, reason: str) -> None:
@@ -232,38 +226,3 @@ class Reference:
         if self.on_last is not None:
             self.on_last(self)
         self._run("reference/close", self._token)
-
-
-_watched: set[Reference] = set()
-_watch_lock = threading.Lock()
-_thread: threading.Thread | None = None
-
-
-def _watch(reference: Reference) -> None:
-    """Look after a resource that this process has left to others."""
-    global _thread
-    with _watch_lock:
-        _watched.add(reference)
-        if _thread is None or not _thread.is_alive():
-            _thread = threading.Thread(target=_run, name="phonon-references", daemon=True)
-            _thread.start()
-
-
-def _run() -> None:
-    while True:
-        threading.Event().wait(WATCH_SECONDS)
-        for reference in list(_watched):
-            try:
-                free = reference.maintain()
-            except PASSING_ERRORS as error:
-                logger.debug("%r: %r", reference, error)
-                continue
-            except Exception:
-                # The callback's: it is tried again when the lease has ended.
-                logger.exception("%r: on_last", reference)
-                continue
-            if free:
-                _watched.discard(reference)
-        with _watch_lock:
-            if not _watched:
-                return

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from time import monotonic, perf_counter, sleep
 from typing import Any
 
 import pytest
 import redis
 
 from phonon_kombu.errors import Closing, ConfigurationError, NotHeld, NotStalled
+from phonon_kombu.phonon import watch as watching
 from phonon_kombu.phonon.connections import Connections
 from phonon_kombu.phonon.reference import Reference
 from phonon_kombu.store.scripts import load, names
-from tests.servers import wait_for
+from tests.servers import start_server, wait_for
 
 #: This process may have another heart at the same server, whose beats a test has flushed away.
 PREFIX = "references:"
@@ -218,3 +222,107 @@ def test_a_process_dies_and_another_is_last(url: str, made: Connections, program
     assert called.wait(20)
     wait_for(lambda: mine.count() == 0 and mine.times_modified() == 0)
     assert len(calls) == 1
+
+
+class Thing:
+    """Looked at once, and that is all."""
+
+    def __init__(self) -> None:
+        self.seen = threading.Event()
+
+    def maintain(self) -> bool:
+        self.seen.set()
+        return True
+
+
+class Nowhere:
+    identity = ("nowhere",)
+
+
+def test_nothing_is_left_to_a_thread_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is to be looked after while the thread which does that is about to end."""
+    monkeypatch.setattr(watching, "WATCH_SECONDS", 0.0)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        until = monotonic() + 3
+        while monotonic() < until:
+            thing = Thing()
+            watching.watch(thing, Nowhere())
+            assert thing.seen.wait(10)
+            at = perf_counter() + random.random() * 2e-4
+            while perf_counter() < at:
+                pass
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_left_again_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found free, and at this moment used and left to others anew: it is looked at again."""
+    monkeypatch.setattr(watching, "WATCH_SECONDS", 0.0)
+    looks: list[int] = []
+    thing = Thing()
+
+    def look() -> bool:
+        looks.append(1)
+        if len(looks) == 1:
+            watching.watch(thing, Nowhere())
+        return True
+
+    thing.maintain = look  # type: ignore[method-assign]
+    watching.watch(thing, Nowhere())
+    wait_for(lambda: len(looks) == 2)
+
+
+def test_a_silent_server_holds_up_nobody_elsewhere(
+    made: Connections, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    called = threading.Event()
+    with start_server() as silent, Connections(silent.url("phonon")) as there:
+        for n in range(2):
+            Reference(str(n), connections=there).hold()
+            leaving = Reference(str(n), lambda one: None, connections=there)
+            leaving.hold()
+            leaving.finish()
+        silent.pause()
+        sleep(2 * watching.WATCH_SECONDS)  # it is in the midst of a look there
+        other = Reference("here", connections=made)
+        other.hold()
+        mine = Reference("here", lambda one: called.set(), connections=made)
+        mine.hold()
+        assert not mine.finish()
+        # As if its process had died.
+        made.hosts[0].link.command(b"HSET", mine._keys.holders, other.holder.encode(), b"0" * 16)
+        assert called.wait(10)
+        silent.resume()
+
+
+def leave_to_others(made: Connections) -> None:
+    Reference("x", connections=made).hold()
+    leaving = Reference("x", lambda one: None, connections=made)
+    leaving.hold()
+    assert not leaving.finish()
+
+
+def test_a_forked_child_looks_after_what_is_its_own(made: Connections) -> None:
+    """And not after what its parent has left to others: one callback would be called twice."""
+    leave_to_others(made)
+    context = multiprocessing.get_context("fork")
+    seen = context.Queue()
+
+    def child() -> None:
+        before = len(watching._watched)
+        called = threading.Event()
+        with Connections(made.hosts[0].name, prefix=PREFIX) as own:
+            other = Reference("y", connections=own)
+            other.hold()
+            mine = Reference("y", lambda one: called.set(), connections=own)
+            mine.hold()
+            mine.finish()
+            own.hosts[0].link.command(b"HSET", mine._keys.holders, other.holder.encode(), b"0" * 16)
+            seen.put((before, called.wait(20)))
+
+    process = context.Process(target=child)
+    process.start()
+    assert seen.get(timeout=30) == (0, True)
+    process.join(20)

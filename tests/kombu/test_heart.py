@@ -1,0 +1,49 @@
+"""The heart of a process that was taken for dead looks after the others as soon as it is back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+import redis
+
+from phonon_kombu.phonon.connections import server_of
+from phonon_kombu.phonon.heart import Heart, Settings
+from phonon_kombu.store.keys import queue_keys
+from phonon_kombu.store.sentinels import Settings as BySentinel
+from tests.servers import wait_for
+
+SETTINGS = Settings(presence_grace=0.5, heartbeat_interval=1000.0)
+
+
+@pytest.fixture
+def started(redis_db: str) -> Iterator[Callable[[str], Heart]]:
+    server = server_of(f"phonon://{redis_db}", 6379, 0, {}, BySentinel(None, None, None))
+    hearts: list[Heart] = []
+
+    def start(node: str) -> Heart:
+        heart = Heart(node, server.link(), "", partial(queue_keys, prefix=""), SETTINGS)
+        heart.start()
+        hearts.append(heart)
+        return heart
+
+    yield start
+    for heart in hearts:
+        if not heart._ended.is_set():
+            heart.stop(goodbye=False)
+    server.disconnect()
+
+
+def test_risen_and_not_alone(started: Callable[[str], Heart], redis_client: redis.Redis) -> None:
+    """It does not think that it is alone, and so sleep until its next beat."""
+    started("risen")
+    other = started("other")
+    # The first one was taken for dead, and its next beat is due: its connection is broken.
+    presence = redis_client.hget("node.presence:{nodes}", "risen")
+    redis_client.zrem("node.beats:{nodes}", "risen")
+    redis_client.client_kill_filter(_id=presence.decode().partition(":")[2])
+    wait_for(lambda: redis_client.zscore("node.beats:{nodes}", "risen") is not None)
+    # Now the other one dies.
+    other.stop(goodbye=False)
+    wait_for(lambda: redis_client.zscore("node.beats:{nodes}", "other") is None)
