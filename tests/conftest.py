@@ -8,7 +8,7 @@ import celery
 import pytest
 import redis
 
-from phonon_kombu.phonon import heart
+from phonon_kombu.phonon import hearts
 from tests.servers import RedisServer, start_server
 
 
@@ -35,11 +35,11 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture
 def redis_db(redis_server: RedisServer) -> str:
     """Host, port and number of an empty database: put ``redis://`` or ``phonon://`` before it."""
-    for beating in list(heart._hearts.values()):
+    for beating in list(hearts._hearts.values()):
         # Left by a test that did not close its channel. It would find the emptied database at its
         # next beat, and until then what this process claims would look like a dead one's.
         beating.stop(goodbye=False)
-    heart._hearts.clear()
+    hearts._hearts.clear()
     redis_server.client().flushall()
     return f"127.0.0.1:{redis_server.port}/0"
 

@@ -36,7 +36,7 @@ from ..store.cluster import Cluster
 from ..store.keys import NodeKeys, layout_key, queue_keys
 from ..store.sentinels import Settings as BySentinel
 from ..store.sentinels import is_sentinel, master_of
-from . import heart
+from . import heart, hearts
 from .arguments import checked_hosts, positive
 from .node import node_id
 
@@ -113,7 +113,7 @@ class Host:
         self._mind_fork()
         with self._lock:
             if self._heart is None:
-                self._heart = heart.join(self.identity, self._make_heart)
+                self._heart = hearts.join(self.identity, self._make_heart)
 
     def _mind_fork(self) -> None:
         """A fork leaves the parent's heart here, which does not beat for us, and its lock."""
@@ -136,7 +136,7 @@ class Host:
             found, self._heart = self._heart, None
         try:
             if found is not None:
-                heart.leave(self.identity, found, goodbye)
+                hearts.leave(self.identity, found, goodbye)
             self._link.close()
         except CONNECTION_ERRORS as error:
             logger.debug("closing %r: %r", self, error)

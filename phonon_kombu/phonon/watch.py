@@ -87,7 +87,7 @@ def _look(one: Watched) -> bool:
         return one.maintain()
     except PASSING_ERRORS as error:
         logger.debug("%r: %r", one, error)
-    except Exception:
-        # The callback's: it is tried again when the lease has ended.
+    except BaseException:
+        # The callback's, SystemExit too: it is tried again when the lease has ended.
         logger.exception("%r: on_last", one)
     return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ..phonon import heart
+from ..phonon import heart, hearts
 from ..phonon.node import node_id
 from ..store import addresses
 from ..store.client import Link
@@ -46,7 +46,7 @@ class Membership:
         Raises :exc:`~phonon_kombu.errors.ConfigurationError` for a session whose connections only
         redis.asyncio can make.
         """
-        beating = heart.join(self.server_identity, self._make_heart)
+        beating = hearts.join(self.server_identity, self._make_heart)
         link = self._blocking_link()
         try:
             beating.hold(feed, link)
@@ -56,7 +56,7 @@ class Membership:
 
     def leave(self, beating: heart.Heart) -> None:
         """The counterpart of :meth:`join`, for those who hold nothing any more."""
-        heart.leave(self.server_identity, beating, goodbye=True)
+        hearts.leave(self.server_identity, beating, goodbye=True)
 
     def _blocking_link(self) -> Link:
         pool = addresses.blocking_copy(self._pool)  # a heart outlives its session

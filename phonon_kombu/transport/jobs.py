@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from ..errors import MalformedItem, NotClaimed, NotFound
-from ..phonon import heart
+from ..phonon import heart, hearts
 from ..phonon.node import new_owner, node_id
 from ..phonon.recovery import limit, recover
 from ..store.client import CONNECTION_ERRORS
@@ -272,7 +272,7 @@ class Jobs(Outliving):
         """Before the first claim from `queue`: this process must be known to hold of it, so that
         the living can give back what it held when it dies."""
         if self.heart is None:
-            self.heart = heart.join(self.server_identity, self._make_heart)
+            self.heart = hearts.join(self.server_identity, self._make_heart)
         self.heart.hold(queue, self.link)
         self.waiter.claimed_queues.add(queue)
 

@@ -13,7 +13,8 @@ import os
 import threading
 from typing import NamedTuple
 
-from ..phonon import heart
+from ..phonon import hearts
+from ..phonon.heart import Heart
 from ..phonon.recovery import recover
 from ..store.client import CONNECTION_ERRORS, Link
 from ..store.keys import queue_keys
@@ -31,7 +32,7 @@ class Orphan(NamedTuple):
     prefix: str
     hash_tags: bool
     #: It beats on until the debts are settled: the claims are still this process's.
-    beating: heart.Heart | None = None
+    beating: Heart | None = None
 
 
 _lock = threading.RLock()  # the handler of a signal may come while it is held
@@ -81,14 +82,14 @@ def settle(server: tuple[object, ...], link: Link) -> None:
             raise
         mine.pop()
         if orphan.beating is not None:
-            heart.leave(server, orphan.beating, goodbye=not (mine or pending(server)))
+            hearts.leave(server, orphan.beating, goodbye=not (mine or pending(server)))
         if given:
             logger.info("Gave back %d message(s) of a connection that was lost", given)
 
 
-def let_go(server: tuple[object, ...], beating: heart.Heart) -> None:
+def let_go(server: tuple[object, ...], beating: Heart) -> None:
     """Leave the heart of a closed channel; it says goodbye unless something is noted here."""
-    heart.leave(server, beating, goodbye=not pending(server))
+    hearts.leave(server, beating, goodbye=not pending(server))
 
 
 def pending(server: tuple[object, ...]) -> bool:

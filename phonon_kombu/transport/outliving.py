@@ -14,7 +14,7 @@ import logging
 from time import monotonic
 from typing import Any
 
-from ..phonon import heart as hearts
+from ..phonon.heart import Heart
 from ..store.client import CONNECTION_ERRORS
 from . import orphans
 from .connections import Connections
@@ -34,7 +34,7 @@ class Outliving(Connections):
 
     #: Whether this channel is closed and some of its messages are still worked on.
     outliving = False
-    heart: hearts.Heart | None
+    heart: Heart | None
     _tried_at = float("-inf")
 
     def outlive(self, link: Any) -> None:

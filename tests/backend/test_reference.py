@@ -274,6 +274,26 @@ def test_left_again_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
     wait_for(lambda: len(looks) == 2)
 
 
+@pytest.mark.parametrize("error", [SystemExit, ZeroDivisionError])
+def test_a_callback_that_fails_is_called_again(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Whatever it raises, the thread goes on."""
+    monkeypatch.setattr(watching, "WATCH_SECONDS", 0.0)
+    looks: list[int] = []
+    thing = Thing()
+
+    def look() -> bool:
+        looks.append(1)
+        if len(looks) == 1:
+            raise error
+        return True
+
+    thing.maintain = look  # type: ignore[method-assign]
+    watching.watch(thing, Nowhere())
+    wait_for(lambda: len(looks) == 2)
+
+
 def test_a_silent_server_holds_up_nobody_elsewhere(
     made: Connections, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
