@@ -160,13 +160,16 @@ def test_threads_wait_over_one_connection(exam: BackendExam) -> None:
     threads = [threading.Thread(target=wait, args=(n,)) for n in range(20)]
     for thread in threads:
         thread.start()
-    wait_for(lambda: len(backend.result_consumer.subscribed_to) == 20, 20)
-    assert len(subscribers(exam) - before) == 1
+    # One of the threads subscribes for all, a moment after they have said what they wait for.
+    wait_for(
+        lambda: len(backend.result_consumer.subscribed_to) == 20 and subscribers(exam) - before, 20
+    )
     for n in reversed(range(20)):
         backend.store_result(f"id-{n}", n, states.SUCCESS)
     for thread in threads:
         thread.join(30)
     assert found == {n: n for n in range(20)}
+    assert len(subscribers(exam) - before) == 1
 
 
 def test_waiting_survives_the_loss_of_the_connection(exam: BackendExam) -> None:

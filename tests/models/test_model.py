@@ -91,7 +91,11 @@ def test_models_have_a_name() -> None:
         NAME = "named_otherwise"
         n = field.SumField()
 
-    assert MODELS["named_otherwise"] is Named and MODELS["Visit"] is Visit
+    class NamedLikeItsClass(Model):
+        n = field.SumField()
+
+    assert MODELS["named_otherwise"] is Named
+    assert MODELS["NamedLikeItsClass"] is NamedLikeItsClass
     assert Named(id="a.b").registry_key() == "named_otherwise.a.b"
     assert repr(Named(id=1, n=2)) == "Named(id=1, n=2)"
 
