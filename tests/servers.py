@@ -42,6 +42,17 @@ _tried = itertools.count()
 _live: weakref.WeakSet[RedisServer] = weakref.WeakSet()
 
 
+def freeze(pid: int) -> None:
+    """Stop a child process by SIGSTOP and wait until it stands still.
+
+    The signal alone takes effect a moment later: until one of its threads has taken it, the others
+    go on, and may connect again or claim something.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), "it had come to its end"
+
+
 def wait_for(
     condition: Callable[[], T],
     timeout_seconds: float = 10.0,

@@ -12,32 +12,37 @@ from ..store.scripts import load
 SLICE = 100
 
 
-def abandon(link: Link, node: str, prefix: str = "") -> int:
-    """Let go of all records that the dead `node` held; how many have become orphans.
+def abandon(link: Link, node: str, dead_ms: bytes, prefix: str = "") -> int:
+    """Let go of all records that `node` held, which was declared dead at `dead_ms`.
 
-    May be begun again at any point, by anybody.
+    May be begun again at any point, by anybody. Returns how many it has begun to complete since
+    then: it lives, and they are left to it.
     """
     keys = ModelsKeys(prefix)
-    held, orphans, cursor = keys.held(node), 0, b"0"
+    held, later, cursor = keys.held(node), 0, b"0"
     while True:
         cursor, entries = link.command(b"SSCAN", held, cursor, b"COUNT", b"%d" % SLICE)
         for at in range(0, len(entries), SLICE):
-            orphans += _abandon(link, keys, held, entries[at : at + SLICE], prefix)
+            later += _abandon(link, keys, held, entries[at : at + SLICE], dead_ms, prefix)
         if cursor == b"0":
-            return orphans
+            return later
 
 
-def _abandon(link: Link, keys: ModelsKeys, held: bytes, entries: list[bytes], prefix: str) -> int:
+def _abandon(
+    link: Link, keys: ModelsKeys, held: bytes, entries: list[bytes], dead_ms: bytes, prefix: str
+) -> int:
     calls = []
     for entry in entries:
         owner, _, name = entry.partition(b" ")
         record = RecordKeys(name.decode("utf-8", "surrogateescape"), prefix=prefix)
-        calls.append((load("model/abandon").prepare(record), (owner,)))
-    left = link.send(calls, repeat=True)
+        calls.append((load("model/abandon").prepare(record), (owner, dead_ms)))
+    left = dict(zip(entries, link.send(calls, repeat=True), strict=True))
     at = b"%d" % (time() * 1000)
-    found = [e.partition(b" ")[2] for e, orphan in zip(entries, left, strict=True) if orphan]
+    found = [entry.partition(b" ")[2] for entry, outcome in left.items() if outcome == 1]
     if found:
         scored = [word for name in found for word in (at, name)]
         link.command(b"ZADD", keys.orphans, *scored)
-    link.command(b"SREM", held, *entries)
-    return len(found)
+    done = [entry for entry, outcome in left.items() if outcome != 2]
+    if done:
+        link.command(b"SREM", held, *done)
+    return len(left) - len(done)

@@ -96,14 +96,11 @@ class Records:
 
     def close(self, keys: RecordKeys) -> bool:
         """A record has been completed: delete it; whether it was still ours to complete."""
-        prepared = load("model/close").prepare(keys)
-        closed, _ = self.host.link.send(
-            (
-                (prepared, (self.owner,)),
-                (b"ZREM", self.keys.orphans, keys.name.encode("utf-8", "surrogateescape")),
-            ),
-            repeat=True,
-        )
+        link = self.host.link
+        closed = link.run(load("model/close").prepare(keys), (self.owner,))
+        if closed:
+            # Else it may be an orphan: we were taken for dead, and nobody has adopted it yet.
+            link.command(b"ZREM", self.keys.orphans, keys.name.encode("utf-8", "surrogateescape"))
         return bool(closed)
 
     def orphans(self) -> list[str]:

@@ -75,9 +75,9 @@ def finish_recovery(
     """Give back all that the dead `node` held, then forget it.
 
     May be begun again at any point, by anybody: a maintainer that dies in the middle leaves the
-    node among the dying. What the node claimed after it was declared dead (at `dead_ms`, by the
-    server's clock) is left alone: it lives, and is about to join again. If it has not done so after
-    `again_seconds`, that is given back too.
+    node among the dying. What the node claimed, or began to complete, after it was declared dead
+    (at `dead_ms`, by the server's clock) is left alone: it lives, and is about to join again. If it
+    has not done so after `again_seconds`, that is given back too.
     """
     held = keys.held(node)
     queues = [queue.decode() for queue in link.command(b"SMEMBERS", held)]
@@ -88,7 +88,7 @@ def finish_recovery(
         given += count
         later += since_then
     try:
-        abandon(link, node, keys.prefix)
+        later += abandon(link, node, dead_ms, keys.prefix)
     except ScriptRefused as error:
         # Our user may not touch records of models: those who may look after them.
         logger.debug("recovering %s: %s", node, error)

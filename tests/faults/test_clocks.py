@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from tests.celery.exam import Exam
 from tests.celery.workers import Worker
 from tests.faults.holding import assert_none_lost, held_by, wait_settled
-from tests.servers import wait_for
+from tests.servers import freeze, wait_for
 
 HOUR = 3600
 
@@ -72,7 +71,7 @@ def test_a_worker_whose_clock_is_off_by_an_hour(exam: Exam, clock: Any, offset: 
         wait_for(lambda: held_by(exam, wrong), message="the worker holds nothing")
         assert "is dead" not in wrong.log() + right.log()
         assert "taken for dead" not in wrong.log() + right.log()
-        wrong.send_signal(signal.SIGSTOP)
+        freeze(wrong.pid)
         held = held_by(exam, wrong)
         wrong.kill()
         exam.wait_ended(tag, 40)

@@ -13,7 +13,7 @@ import pytest
 from tests.celery.exam import Exam
 from tests.celery.workers import Worker
 from tests.faults.holding import assert_none_lost, held_by, holders, wait_settled
-from tests.servers import wait_for
+from tests.servers import freeze, wait_for
 
 TASKS = 60
 #: Within so many seconds after a SIGKILL its jobs run elsewhere, with default settings.
@@ -39,7 +39,7 @@ def test_a_killed_workers_jobs_run_elsewhere_in_seconds(exam: Exam, kill: Any, e
         exam.wait_ended(tag, 8)
         wait_for(lambda: len(holders(exam)) == 2, message="only one worker holds jobs")
         # Frozen first, so that what it holds at its death is known.
-        victim.send_signal(signal.SIGSTOP)
+        freeze(victim.pid)
         held = held_by(exam, victim)
         kill(victim)
         killed_at = time.time()

@@ -12,7 +12,7 @@ from tests.celery.exam import Exam
 from tests.faults.holding import assert_none_lost, holders, wait_settled
 from tests.kombu.exam import Broker, DrainPump, Inbox
 from tests.kombu.peer import Peer
-from tests.servers import RedisServer, wait_for
+from tests.servers import RedisServer, freeze, wait_for
 
 OPTIONS = {"node_ttl": 2, "heartbeat_interval": 0.5, "presence_grace": 0.5}
 
@@ -29,7 +29,7 @@ def frozen_holder(broker: Broker) -> Peer:
     peer = broker.peer(transport_options=OPTIONS)
     broker.send("q", 1, 2)
     assert peer("hold", queue="q", count=2) == [1, 2]
-    peer.process.send_signal(signal.SIGSTOP)
+    freeze(peer.process.pid)
     return peer
 
 
@@ -152,7 +152,7 @@ def test_a_frozen_worker_comes_back(exam: Exam) -> None:
     ):
         results = [exam.task("record_late").delay(tag, n, 0.2) for n in range(30)]
         wait_for(lambda: len(holders(exam)) == 2, message="only one worker holds jobs")
-        frozen.send_signal(signal.SIGSTOP)
+        freeze(frozen.pid)
         exam.wait_ended(tag, len(results) - 1)
         frozen.send_signal(signal.SIGCONT)
         frozen.wait_for_log("taken for dead")

@@ -18,6 +18,7 @@ from tests.celery.exam import Exam
 from tests.celery.workers import Worker
 from tests.faults.holding import assert_none_lost, holders, wait_settled
 from tests.faults.test_lost_connections import cut, exam, wait_back
+from tests.servers import freeze
 
 __all__ = ["exam"]
 
@@ -106,7 +107,7 @@ def test_the_child_dies_with_the_connection(exam: Exam) -> None:
     with exam.worker(concurrency=1, may_fail=True) as worker:
         with stopped(worker) as child:
             ids = hand_over(exam, worker, exam.task("record_late").s(TAG))
-            worker.send_signal(signal.SIGSTOP)
+            freeze(worker.pid)
             os.kill(child, signal.SIGKILL)
             cut(exam, "normal", "pubsub")
             worker.send_signal(signal.SIGCONT)

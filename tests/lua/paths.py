@@ -305,6 +305,7 @@ def records(m: Machine) -> None:
         counts = len(ids), 0, len(delta), marks
         return m.run("model/leave", owner, number, 1, *counts, *ids, *delta, *delta)
 
+    later = 10**15
     with m.fence():
         for call in (lambda: flush("a", 1), lambda: leave("a", 1)):
             with pytest.raises(NotHeld):
@@ -326,14 +327,16 @@ def records(m: Machine) -> None:
         for call in (lambda: flush("c", 4), lambda: leave("c", 4)):
             with pytest.raises(Closing):
                 call()
-        assert m.run("model/abandon", "b") == 0
+        # It began to complete the record after it was declared dead: it lives.
+        assert m.run("model/abandon", "b", 1) == 2
+        assert m.run("model/abandon", "b", later) == 0
         assert flush("c", 5, delta, "m3") == 1
-        assert m.run("model/abandon", "c") == 1
+        assert m.run("model/abandon", "c", later) == 1
         assert [m.run("model/adopt", owner) for owner in "dde"] == ["1", "1", None]
         assert m.run(*read_words(layout))[0] == ["6"]
         assert [m.run("model/close", owner) for owner in "edd"] == [0, 1, 0]
         assert m.run(*read_words(layout))[0] == [None]
-        assert m.run("model/abandon", "c") == 0
+        assert m.run("model/abandon", "c", later) == 0
         # Nothing but repetitions: there is nothing to complete.
         assert m.run("model/hold", "f") == 1
         assert leave("f", 6, [], marks="n") == 0

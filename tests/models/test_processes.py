@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.servers import wait_for
+from tests.servers import freeze, wait_for
 
 RECORDS = 3
 MESSAGES = 600
@@ -206,7 +206,7 @@ def test_frozen_and_taken_for_dead(consumers: Consumers) -> None:
     consumers.go()
     wait_for(lambda: in_the_middle(consumers), 60, 0.001)
     frozen = consumers.running["a"]
-    os.kill(frozen.pid, signal.SIGSTOP)
+    freeze(frozen.pid)
     # The server drops the connection that shows that it lives, as if its machine were cut off.
     about = consumers.client.hgetall("node.about:{nodes}")
     node = next(node for node, text in about.items() if json.loads(text)["pid"] == frozen.pid)

@@ -26,6 +26,7 @@ for i = 8, #ARGV do
 end
 --- @include fold
 --- @include messages
+--- @include now
 local closer = redis.call('HGET', row, '~closer')
 if tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or 0) >= tonumber(ARGV[2]) then
   return closer == ARGV[1] and 1 or 0
@@ -52,7 +53,7 @@ if last and ARGV[7]:find('n') and redis.call('EXISTS', row) == 0 then
 end
 redis.call('HSET', row, '~id', ARGV[3])
 if last then
-  redis.call('HSET', row, '~closer', ARGV[1])
+  redis.call('HSET', row, '~closer', ARGV[1], '~since', now())
   if ARGV[7]:find('t') then
     ids[#ids] = nil
   end
