@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
@@ -257,8 +257,8 @@ def test_nothing_is_left_to_a_thread_that_ends(monkeypatch: pytest.MonkeyPatch) 
         sys.setswitchinterval(interval)
 
 
-def test_left_again_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found free, and at this moment used and left to others anew: it is looked at again."""
+def look_twice(monkeypatch: pytest.MonkeyPatch, at_first: Callable[[Thing], None]) -> None:
+    """Watch a thing that does this when it is looked at first, and wait for a second look."""
     monkeypatch.setattr(watching, "WATCH_SECONDS", 0.0)
     looks: list[int] = []
     thing = Thing()
@@ -266,12 +266,17 @@ def test_left_again_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
     def look() -> bool:
         looks.append(1)
         if len(looks) == 1:
-            watching.watch(thing, Nowhere())
+            at_first(thing)
         return True
 
     thing.maintain = look  # type: ignore[method-assign]
     watching.watch(thing, Nowhere())
     wait_for(lambda: len(looks) == 2)
+
+
+def test_left_again_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found free, and at this moment used and left to others anew: it is looked at again."""
+    look_twice(monkeypatch, lambda thing: watching.watch(thing, Nowhere()))
 
 
 @pytest.mark.parametrize("error", [SystemExit, ZeroDivisionError])
@@ -279,24 +284,14 @@ def test_a_callback_that_fails_is_called_again(
     monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     """Whatever it raises, the thread goes on."""
-    monkeypatch.setattr(watching, "WATCH_SECONDS", 0.0)
-    looks: list[int] = []
-    thing = Thing()
 
-    def look() -> bool:
-        looks.append(1)
-        if len(looks) == 1:
-            raise error
-        return True
+    def fail(thing: Thing) -> None:
+        raise error
 
-    thing.maintain = look  # type: ignore[method-assign]
-    watching.watch(thing, Nowhere())
-    wait_for(lambda: len(looks) == 2)
+    look_twice(monkeypatch, fail)
 
 
-def test_a_silent_server_holds_up_nobody_elsewhere(
-    made: Connections, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_silent_server_holds_up_nobody_elsewhere(made: Connections) -> None:
     called = threading.Event()
     with start_server() as silent, Connections(silent.url("phonon")) as there:
         for n in range(2):

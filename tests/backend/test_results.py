@@ -164,6 +164,7 @@ def test_threads_wait_over_one_connection(exam: BackendExam) -> None:
     wait_for(
         lambda: len(backend.result_consumer.subscribed_to) == 20 and subscribers(exam) - before, 20
     )
+    assert len(subscribers(exam) - before) == 1
     for n in reversed(range(20)):
         backend.store_result(f"id-{n}", n, states.SUCCESS)
     for thread in threads:
