@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import weakref
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from ..errors import MalformedItem, NotClaimed
 from ..phonon.heart import Heart
 from ..phonon.node import new_owner
 from ..store.client import CONNECTION_ERRORS
@@ -68,9 +70,12 @@ class Claims(Base):
         Arguments:
             timeout: seconds to wait at the most; 0 does not wait; None (default) waits for ever.
 
-        Raises :exc:`queue.Empty` if nothing came in time. When the connection breaks, redis-py's
-        ``ConnectionError``: call again, and what may have been claimed without our knowing is
-        given back first.
+        A job whose item the serializer cannot read is stalled, with its reason.
+
+        Raises :exc:`queue.Empty` if nothing came in time,
+        :exc:`~phonon_kombu.errors.MalformedItem` for such a job, and redis-py's ``ConnectionError``
+        when the connection breaks: call again, and what may have been claimed without our knowing
+        is given back first.
         """
         until = self._deadline(timeout)
         while True:
@@ -96,12 +101,29 @@ class Claims(Base):
                 reply = yield from self._claim_once(hand)
             if len(hand.ids) >= hand.prune_at:
                 yield from self._prune(hand)
+            more, due_ms, *found = reply
+            if not found:
+                return bool(more), due_ms, None
+            try:
+                item = self._out(found[1])
+            except MalformedItem as error:
+                yield from self._set_aside(hand, found[0], error)
+                raise
         finally:
             hand.lock.release()
-        more, due_ms, *found = reply
-        if not found:
-            return bool(more), due_ms, None
-        return bool(more), -1, ClaimedJob(text(found[0]), self._out(found[1]), int(found[2] or 0))
+        return bool(more), -1, ClaimedJob(text(found[0]), item, int(found[2] or 0))
+
+    def _set_aside(self, hand: Hand, ident: bytes, error: MalformedItem) -> Steps[None]:
+        """Stall a job that nobody could be given: claimed it would stay ours for ever."""
+        # If this breaks, the next claim gives it back.
+        hand.ids.discard(ident)
+        hand.in_doubt = True
+        args = (ident, str(error).encode("utf-8", "replace"), hand.owner)
+        with suppress(
+            NotClaimed
+        ):  # it was stalled, and the reply was lost; or it was taken from us
+            yield Send((self._script("job/stall"), (*args, self.keys.stall_channel)))
+        hand.in_doubt = False
 
     def _claim_once(self, hand: Hand) -> Steps[list[Any]]:
         if self._heart is None:

@@ -179,6 +179,18 @@ def test_an_item_of_a_pyqueue_that_cannot_be_read(
     assert queue.get(timeout=5) == "good"
 
 
+def test_a_job_whose_item_cannot_be_read(thoonk: Thoonk, redis_client: redis.Redis) -> None:
+    """It is stalled: claimed it would stay for ever, and given back it would come again at once."""
+    jobs = thoonk.job("j", serializer="json")
+    bad, good = jobs.put([0]), jobs.put([1])
+    redis_client.hset("feed.items:{j}", bad, b"[0")
+    with pytest.raises(MalformedItem):
+        jobs.get(timeout=5)
+    assert jobs.get(timeout=5).id == good
+    assert jobs.stats().claimed == jobs.stats().stalled == 1
+    assert "json" in jobs.get_reason(bad)
+
+
 def test_a_queue_with_a_serializer(thoonk: Thoonk) -> None:
     queue = thoonk.queue("q", serializer="json")
     queue.put([1])
