@@ -19,10 +19,17 @@ def _released(c: Change) -> Change:
     return c.drop("x", "claimed", "owners")
 
 
+def _lasting(c: Change) -> Change:
+    """Its deadline is forgotten."""
+    c.parts.get("deadlines", {}).pop("x", None)
+    return c
+
+
 def _marked(c: Change) -> Change:
     """The claim was taken from its owner, who may still finish the job."""
     put_at = int(c.parts["published"]["x"])
-    return c.drop("x", "claimed").set("owners", "x", f"late:{put_at}:{c.parts['owners']['x']}")
+    mark = f"late:{put_at}:{c.parts['owners']['x']}"
+    return _lasting(c).drop("x", "claimed").set("owners", "x", mark)
 
 
 def _done(c: Change) -> Change:
@@ -94,7 +101,7 @@ for seed in CLAIMED:
     level, failures = LEVEL[seed], FAILURES[seed]
 
     def cancelled(c: Change, times: int = (failures or 0) + 1) -> Change:
-        return _released(c).set("cancelled", "x", times)
+        return _lasting(_released(c)).set("cancelled", "x", times)
 
     def restored(c: Change, times: int = failures or 0) -> Change:
         return _released(c).set("cancelled", "x", times)
@@ -104,7 +111,7 @@ for seed in CLAIMED:
 
     def limited(c: Change, times: int = (failures or 0) + 1) -> Change:
         c.parts.get("cancelled", {}).pop("x", None)
-        return _released(c).drop("x", "published").stall(
+        return _lasting(_released(c)).drop("x", "published").stall(
             "x", f"max_deliveries: failed {times} times"
         )
 
@@ -158,7 +165,7 @@ case("recover", "claimed", lambda m: m.recover("A", before_ms=m.clock_ms()), "re
 
 def _set_aside(c: Change) -> Change:
     c.parts.get("cancelled", {}).pop("x", None)
-    return c.drop("x", "published").stall("x", "why")
+    return _lasting(c).drop("x", "published").stall("x", "why")
 
 
 case("stall", seeds_in("absent"), lambda m: m.stall("x", "why"), "NOTFOUND")

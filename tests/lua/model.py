@@ -106,7 +106,7 @@ class Model:
 
     def _stall(self, job: Job, reason: str) -> None:
         self._leave(job)
-        job.state, job.reason, job.failures = "stalled", reason, None
+        job.state, job.reason, job.failures, job.deadline = "stalled", reason, None, None
 
     def _promote(self, now: float) -> int:
         due = [job for job in self.in_state("scheduled") if _rank(job, job.due)[0] <= now]
@@ -198,7 +198,7 @@ class Model:
         held = self._held(owner, ids)
         for job in reversed(held):
             if mode == "cancel":
-                job.failures = (job.failures or 0) + 1
+                job.failures, job.deadline = (job.failures or 0) + 1, None
             elif mode == "restore":
                 job.failures = job.failures or 0
             if mode == "cancel" and limit and job.failures is not None and job.failures >= limit:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from phonon_kombu.errors import Ruled
@@ -83,22 +85,62 @@ def test_puts_on_other_levels_do_not_part_the_keys(
     check(machine.picture())
 
 
+def everything(m: Machine) -> Iterator[str]:
+    """Do all that can be done with a queue; yields what was done."""
+    for n in range(10):
+        m.put(f"j{n}", level=n, delay_ms=HOUR_MS if n == 7 else "", ttl_ms=HOUR_MS)
+    m.put("unique", dedup_id="d")
+    yield "put"
+    m.claim("A", 5)
+    yield "claim"
+    m.cancel("A", "j0")
+    yield "cancel"
+    m.finish("A", "j2")
+    yield "finish"
+    m.reject("A", "j3")
+    yield "reject"
+    m.recover("A", "cancel")
+    yield "recover"
+    m.stall("j5")
+    m.stall("j7")
+    yield "stall"
+    m.retry("j5")
+    yield "retry"
+    m.retract("j6")
+    yield "retract"
+    m.configure(claim_timeout=1)
+    m.claim("B", 2)
+    m.pass_time(10)
+    m.maintain()
+    yield "maintain"
+    m.pause()
+    m.resume()
+    yield "resume"
+    m.client.delete(*m.keys.levels)
+    m.relist("j8", "j9")
+    yield "relist"
+    for level in range(10):
+        m.put(f"plain{level}")
+    m.client.delete(m.keys.ghosts, m.keys.deadlines, m.keys.cancelled, m.keys.priorities)
+    m.claim("C", 2)
+    yield "swift"
+
+
+def test_whatever_is_done_to_a_queue_ends_with_it(machine: Machine) -> None:
+    """Whoever has done it may be gone at once, and nobody touch the queue again."""
+    machine.configure(dead_exchange="")
+    declare(machine)
+    for done in everything(machine):
+        left = lifetimes(machine)
+        assert -1 not in left.values(), f"after {done}: {left}"
+
+
 def test_touch_gives_all_keys_a_new_lifetime(machine: Machine) -> None:
     declare(machine)
-    for n in range(10):
-        machine.put(f"j{n}", level=n, delay_ms=HOUR_MS if n == 7 else "", ttl_ms=HOUR_MS)
-    machine.claim("A", 3)
-    machine.cancel("A", "j1")
-    machine.stall("j5")
-    machine.stall("j0")
-    machine.finish("A", "j2")
-    assert -1 in lifetimes(machine).values()
-
-    assert machine.touch() == HOUR_MS
-
-    assert_end_together(machine, HOUR_MS)
+    for _ in everything(machine):
+        pass
     age(machine, HOUR_MS // 2)
-    machine.touch()
+    assert machine.touch() == HOUR_MS
     assert_end_together(machine, HOUR_MS)
 
 

@@ -2,7 +2,8 @@
 those that were taken from it while it seemed dead and that nobody has taken since. Returns their
 ids, and how many of them are of the second kind.
 done(ids, late, plain): finish what held() has returned; returns how many were finished.
-Needs is_late(), forget() and the locals `claimed`, `owners`, `published`, `ghosts`, `finishes`.
+Needs is_late(), forget(), lifetime() and the locals `claimed`, `owners`, `published`, `ghosts`,
+`finishes`.
 COST of held() one command, of done() four and up to four more ]]
 local function held(given, owner)
   local ids, late = {}, 0
@@ -27,8 +28,8 @@ local function done(ids, late, plain)
   local finished = redis.call('ZREM', claimed, unpack(ids)) + late
   redis.call('HDEL', owners, unpack(ids))
   forget(ids, plain)
-  if finished > 0 then
-    redis.call('INCRBY', finishes, finished)
+  if finished > 0 and redis.call('INCRBY', finishes, finished) == finished or late > 0 then
+    lifetime()
   end
   return finished
 end

@@ -1,7 +1,7 @@
 --[[ job/cancel: give claimed jobs back, to the front of their queue in the order given.
 KEYS    1 claimed ZSET   2 owners HASH   3 cancelled HASH   4 scheduled ZSET   5 wake ZSET
         6 priorities HASH   7 stalled SET   8 reasons HASH   9 published ZSET   10 config HASH
-        11+ levels LIST (all ten, level 0 first)
+        11 deadlines ZSET   12+ levels LIST (all ten, level 0 first)
 ARGV    1 owner ('' whoever holds them)
         2 mode ('cancel' counts a failure, 'restore' marks redelivered, 'release' neither)
         3 delay_ms ('' none: else they become scheduled)
@@ -14,7 +14,8 @@ STATES  claimed -> ready, scheduled, stalled   COST O(ids * (log n + jobs that s
 --- @include now
 local wake, priorities, config = KEYS[5], KEYS[6], KEYS[10]
 local cancelled, stalled, reasons, published = KEYS[3], KEYS[7], KEYS[8], KEYS[9]
-local levels = { unpack(KEYS, 11) }
+local levels, deadlines = { unpack(KEYS, 12) }, KEYS[11]
+--- @include lifetime
 --- @include ready
 --- @include fail
 local at, counts = now(), ARGV[2] == 'cancel'
@@ -56,4 +57,4 @@ for i = #given, 1, -1 do
     end
   end
 end
-return done
+return lifetime(done)

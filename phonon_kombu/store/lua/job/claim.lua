@@ -20,6 +20,7 @@ local config, finishes, first, count = KEYS[11], KEYS[14], KEYS[15], tonumber(AR
 -- Most queues have none of these at most times: one look instead of five.
 local plain = redis.call('EXISTS', ghosts, deadlines, scheduled, cancelled, priorities) == 0
 --- @include forget
+--- @include lifetime
 if ARGV[4] then
   --- @include late
   --- @include done
@@ -27,7 +28,9 @@ if ARGV[4] then
   plain = plain and late == 0
   done(ids, late, plain)
 end
-local rules = redis.call('HMGET', config, 'paused', 'rate_interval', 'rate_burst', 'dead_exchange')
+local rules = redis.call(
+  'HMGET', config, 'paused', 'rate_interval', 'rate_burst', 'dead_exchange', 'expires'
+)
 if rules[1] then
   redis.call('DEL', wake)
   return { 0, -1 }
@@ -36,7 +39,8 @@ local at, interval = now(), tonumber(rules[2])
 --- @include hold
 if plain and not interval then
   --- @include swift
-  return swift(count, at)
+  local reply = swift(count, at)
+  return rules[5] and lifetime(reply) or reply
 end
 local levels = { unpack(KEYS, 15) }
 local order = levels
@@ -51,8 +55,7 @@ local dead, lettered = KEYS[12], rules[4]
 --- @include promote
 --- @include drop
 --- @include pop
-local tokens = KEYS[13]
-local slack = interval and interval * (tonumber(rules[3]) - 1)
+local tokens, slack = KEYS[13], interval and interval * (tonumber(rules[3]) - 1)
 --- @include rate
 count = interval and math.min(count, allowed(at)) or count
 promote(at)
@@ -74,4 +77,4 @@ else
     reply[2] = math.max(later, next_due[2] - at)
   end
 end
-return reply
+return rules[5] and lifetime(reply) or reply

@@ -17,6 +17,7 @@ local config, stalled, reasons, claimed = KEYS[11], KEYS[12], KEYS[13], KEYS[2]
 local levels, taken, ends = { unpack(KEYS, 17) }, KEYS[15], KEYS[16]
 local rules = redis.call('HMGET', config, 'claim_timeout', 'dead_exchange')
 local dead, lettered = KEYS[14], rules[2]
+--- @include lifetime
 --- @include ready
 --- @include promote
 --- @include forget
@@ -70,4 +71,4 @@ for _, key in ipairs({ scheduled, deadlines }) do
     soonest = math.max(0, first - at)
   end
 end
-return { promoted, #gone, #overdue, soonest }
+return lifetime({ promoted, #gone, #overdue, soonest })

@@ -32,6 +32,7 @@ local lettered, longest, rejects = rules[5], tonumber(rules[3]), rules[4] == 're
 --- @include unique
 --- @include room
 --- @include admit
+--- @include lifetime
 local at, due_ms = now(), tonumber(ARGV[6]) or 0
 local answer = admit(at, due_ms)
 if answer then
@@ -70,5 +71,4 @@ end
 if longest and not rejects then
   shorten(at)
 end
---- @include lifetime
-return id
+return lifetime(id)

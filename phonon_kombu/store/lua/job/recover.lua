@@ -5,7 +5,7 @@ there are several such, chance must help: from the fifth time on the order is an
 The owner may still finish what nobody has claimed since, where it was taken for dead ('cancel').
 KEYS    1 claimed ZSET   2 owners HASH   3 cancelled HASH   4 published ZSET   5 wake ZSET
         6 priorities HASH   7 stalled SET   8 reasons HASH   9 config HASH   10 items HASH
-        11+ levels LIST (all ten, level 0 first)
+        11 deadlines ZSET   12+ levels LIST (all ten, level 0 first)
 ARGV    1 owner (ending in '.': all that begin with it)   2 cursor ('0' to begin)
         3 mode ('cancel' counts a failure, else 'restore')
         4 max_deliveries ('' no limit; see job/cancel)
@@ -15,18 +15,18 @@ ERRORS  none
 STATES  claimed -> ready, stalled   COST O(slice), a slice is about 200 claims ]]
 local claimed, cancelled, published, wake, priorities = KEYS[1], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local stalled, reasons, config = KEYS[7], KEYS[8], KEYS[9]
-local levels = { unpack(KEYS, 11) }
+local levels, deadlines = { unpack(KEYS, 12) }, KEYS[11]
+--- @include lifetime
 --- @include ready
 --- @include fail
 --- @include late
 local owner, whole = ARGV[1], string.sub(ARGV[1], -1) ~= '.'
 local counts, before = ARGV[3] == 'cancel', tonumber(ARGV[5])
-local kept = {}
+local kept, found, since_then = {}, {}, 0
 for i = 6, #ARGV do
   kept[ARGV[i]] = true
 end
 local scan = redis.call('HSCAN', KEYS[2], ARGV[2], 'COUNT', 200)
-local found, since_then = {}, 0
 for i = 1, #scan[2], 2 do
   local id, held_by = scan[2][i], scan[2][i + 1]
   local holder = whole and held_by or string.sub(held_by, 1, #owner)
@@ -77,4 +77,4 @@ for _, job in ipairs(found) do
     ready(job.id, true)
   end
 end
-return { scan[1], #found, since_then }
+return lifetime({ scan[1], #found, since_then })

@@ -8,7 +8,9 @@ ERRORS  none   STATES claimed -> absent   COST O(ids * log n) ]]
 --- @include now
 local items, published, cancelled = KEYS[2], KEYS[3], KEYS[4]
 local priorities, deadlines, dead = KEYS[7], KEYS[8], KEYS[10]
-local lettered = redis.call('HGET', KEYS[9], 'dead_exchange')
+local config = KEYS[9]
+local lettered = redis.call('HGET', config, 'dead_exchange')
+--- @include lifetime
 --- @include forget
 --- @include drop
 local given = { unpack(ARGV, 2) }
@@ -24,5 +26,6 @@ end
 if #ids > 0 then
   drop(ids, bodies, 'rejected', now())
   redis.call('INCRBY', KEYS[6], #ids)
+  lifetime()
 end
 return { #ids, lettered and 1 or 0 }

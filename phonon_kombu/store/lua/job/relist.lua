@@ -1,11 +1,12 @@
 --[[ job/relist: put jobs that are in no state back among the ready ones.
 A foreign client that pops an id and dies before it claims it leaves such a job.
 KEYS    1 items HASH   2 claimed ZSET   3 scheduled ZSET   4 stalled SET   5 wake ZSET
-        6 priorities HASH   7+ levels LIST (all ten, level 0 first)
+        6 priorities HASH   7 config HASH   8+ levels LIST (all ten, level 0 first)
 ARGV    1+ ids that stand in no list
 RETURNS how many were put back   ERRORS none   STATES (lost) -> ready   COST O(ids * log n) ]]
-local wake, priorities = KEYS[5], KEYS[6]
-local levels = { unpack(KEYS, 7) }
+local wake, priorities, config = KEYS[5], KEYS[6], KEYS[7]
+local levels = { unpack(KEYS, 8) }
+--- @include lifetime
 --- @include ready
 local done = 0
 for _, id in ipairs(ARGV) do
@@ -15,4 +16,4 @@ for _, id in ipairs(ARGV) do
     done = done + 1
   end
 end
-return done
+return lifetime(done)

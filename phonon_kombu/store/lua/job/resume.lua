@@ -7,9 +7,12 @@ ERRORS  none   STATES unchanged   COST O(1) ]]
 if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then
   return -1
 end
+local config = KEYS[1]
+--- @include lifetime
 local resumed = redis.call('HDEL', KEYS[1], 'paused')
 -- Also where it was not paused: a repeated resume whose first reply was lost wakes as well.
 if redis.call('EXISTS', unpack(KEYS, 4)) > 0 then
   redis.call('ZADD', KEYS[3], 0, 'w')
+  lifetime()
 end
 return resumed

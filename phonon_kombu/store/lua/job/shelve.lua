@@ -7,6 +7,7 @@ ARGV    1 id   2 item   3 other_id ('' none)   4 level (0-9)   5 reason
 RETURNS the id taken   ERRORS EXISTS, UNBOUND   STATES absent -> stalled   COST O(1) ]]
 local items, config = KEYS[2], KEYS[1]
 --- @include accept
+--- @include lifetime
 if ARGV[6] ~= '' and redis.call('HEXISTS', KEYS[1], ARGV[6]) == 0 then
   return redis.error_reply('UNBOUND the queue is not bound to this exchange')
 end
@@ -23,5 +24,4 @@ redis.call('INCR', KEYS[5])
 if ARGV[4] ~= '0' then
   redis.call('HSET', KEYS[6], id, ARGV[4])
 end
---- @include lifetime
-return id
+return lifetime(id)

@@ -1,11 +1,13 @@
 --[[ job/stall: take a job out of the running without deleting it.
 KEYS    1 items HASH   2 claimed ZSET   3 stalled SET   4 published ZSET   5 cancelled HASH
-        6 owners HASH   7 reasons HASH   8 scheduled ZSET   9 ghosts HASH
+        6 owners HASH   7 reasons HASH   8 scheduled ZSET   9 ghosts HASH   10 deadlines ZSET
+        11 config HASH
 ARGV    1 id   2 reason   3 owner ('' whatever state it is in: else only if this owner holds it)
         4 channel (none, or '': it is not announced)
 RETURNS id   ERRORS NOTFOUND, NOTCLAIMED
 STATES  ready, scheduled, claimed -> stalled   COST O(log n) ]]
-local id = ARGV[1]
+local id, config = ARGV[1], KEYS[11]
+--- @include lifetime
 if redis.call('HEXISTS', KEYS[1], id) == 0 then
   return redis.error_reply('NOTFOUND no job has this id')
 end
@@ -25,6 +27,9 @@ end
 redis.call('HSET', KEYS[7], id, ARGV[2])
 redis.call('ZREM', KEYS[4], id)
 redis.call('HDEL', KEYS[5], id)
+-- It waits for somebody to look at it, and then it may run.
+redis.call('ZREM', KEYS[10], id)
+lifetime()
 if (ARGV[4] or '') ~= '' then
   redis.call('PUBLISH', ARGV[4], id .. '\0' .. ARGV[2])
 end
