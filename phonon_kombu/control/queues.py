@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConfigurationError, NotFound
 from ..phonon.heart import Settings
-from ..store.keys import NodeKeys, QueueKeys, feeds_key, queue_keys
+from ..store.keys import NodeKeys, QueueKeys, feeds_key, queue_keys, shown_name
 from ..store.scripts import load
 from ..thoonk import Job, Thoonk
 from .records import Node, QueueStatus, node_of
@@ -124,7 +124,7 @@ class Queues:
             nodes.append(self._node(name.decode("utf-8", "replace"), about.get(name), age))
         held = self.link.send([(b"SMEMBERS", keys.held(n.id)) for n in nodes], repeat=True)
         return [
-            replace(node, queues=tuple(sorted(q.decode("utf-8", "replace") for q in queues)))
+            replace(node, queues=tuple(sorted(map(shown_name, queues))))
             for node, queues in zip(nodes, held, strict=True)
         ]
 

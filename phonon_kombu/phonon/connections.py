@@ -33,7 +33,7 @@ from ..store.checks import check_server
 from ..store.client import CONNECTION_ERRORS, Link, fork_epoch
 from ..store.closing import Closing
 from ..store.cluster import Cluster
-from ..store.keys import NodeKeys, layout_key, queue_keys
+from ..store.keys import NodeKeys, layout_key
 from ..store.sentinels import Settings as BySentinel
 from ..store.sentinels import is_sentinel, master_of
 from . import heart, hearts
@@ -125,7 +125,6 @@ class Host:
             node_id(self.identity),
             self._make_link(),
             self.prefix,
-            partial(queue_keys, prefix=self.prefix),
             self._settings,
         )
 

@@ -14,7 +14,6 @@ import os
 import selectors
 import socket
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any
@@ -23,7 +22,7 @@ from redis.exceptions import RedisError
 
 from ..errors import PhononError
 from ..store.client import CONNECTION_ERRORS, Link
-from ..store.keys import NodeKeys, QueueKeys
+from ..store.keys import NodeKeys
 from ..store.patience import SILENCE_SECONDS
 from ..store.scripts import load, pack_command
 from .recovery import MAX_DELIVERIES, Judge, finish_recovery
@@ -67,7 +66,6 @@ class Heart:
         node: the name of this process at that database.
         link: a connection of the heart's own.
         prefix: the global key prefix.
-        keys_of: queue name -> its keys.
     """
 
     def __init__(
@@ -75,22 +73,27 @@ class Heart:
         node: str,
         link: Link,
         prefix: str,
-        keys_of: Callable[[str], QueueKeys],
         settings: Settings,
     ) -> None:
         self.node = node
         self.keys = NodeKeys(prefix)
         self.users = 0
         self._link = link
-        self._keys_of = keys_of
         self._settings = settings
-        self._judge = Judge(self.keys, settings.node_ttl, settings.presence_grace)
-        self._upkeep = Upkeep(self.keys, keys_of, settings.max_deliveries)
+        self._judge = Judge(
+            self.keys,
+            settings.node_ttl,
+            settings.presence_grace,
+            # Others may beat more slowly than we do, but not so slowly that one late beat is death.
+            max(settings.heartbeat_interval, settings.node_ttl / 2),
+        )
+        self._upkeep = Upkeep(self.keys, settings.max_deliveries)
         self._presence = b""
         self._connection: Any = None
         #: Of the link, when we showed ourselves last.
         self._generation = -1
-        self._held: set[str] = set()
+        #: Queues of which we may hold jobs, as their keys have them.
+        self._held: set[bytes] = set()
         self._lock = threading.RLock()
         self._wakeup_r, self._wakeup_w = socket.socketpair()
         self._ended = threading.Event()
@@ -108,14 +111,15 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="phonon-heart", daemon=True)
         self._thread.start()
 
-    def hold(self, queue: str, link: Link) -> None:
-        """Note, before the first claim, that this node may hold jobs of `queue`.
+    def hold(self, queue: bytes, link: Link) -> None:
+        """Note, before the first claim, that this node may hold jobs of `queue`, a
+        :func:`~..store.keys.wire_name`.
 
         `link` is the caller's connection; ours may be waiting.
         """
         with self._lock:
             if queue not in self._held:
-                link.command(b"SADD", self.keys.held(self.node), queue.encode())
+                link.command(b"SADD", self.keys.held(self.node), queue)
                 self._held.add(queue)
 
     def stop(self, goodbye: bool) -> None:
@@ -171,8 +175,7 @@ class Heart:
                 else:
                     with self._lock:
                         held = sorted(self._held)
-                    self._upkeep.step(self._link, held)
-                    others = self._await_mail(
+                    others = self._upkeep.step(self._link, held) or self._await_mail(
                         LOOK_SECONDS
                         if self._upkeep.under_way
                         else self._settings.heartbeat_interval
@@ -208,7 +211,9 @@ class Heart:
             (pack_command(b"BZPOPMIN", self.keys.mail(self.node), b"%g" % seconds),)
         )
         if self._sleep(seconds + SILENCE_SECONDS):
-            return self._connection.read_response() is not None
+            joined = self._connection.read_response() is not None
+            self._judge.heard(waited_seconds=seconds)
+            return joined
         self._link.close()
         return True
 
@@ -253,10 +258,11 @@ class Heart:
         return nodes, dying
 
     def _say(self, presence: bytes, about: bytes, joining: bool) -> tuple[int, int]:
-        nodes, dying = self._link.run(
+        nodes, dying, server_ms = self._link.run(
             load("node/beat").prepare(self.keys),
             (self.node.encode(), presence, about, b"1" if joining else b"0"),
         )
+        self._judge.heard(server_ms)
         return int(nodes), int(dying)
 
     def _risen(self, presence: bytes, about: bytes) -> tuple[int, int]:
@@ -275,7 +281,7 @@ class Heart:
 
     def _note_held(self) -> None:
         with self._lock:
-            queues = [queue.encode() for queue in self._held]
+            queues = list(self._held)
         if queues:
             self._link.command(b"SADD", self.keys.held(self.node), *queues)
 
@@ -307,6 +313,7 @@ class Heart:
         left_ms = self._link.run(
             load("node/elect").prepare(self.keys), (self.node.encode(), b"%d" % ELECTION_MS)
         )
+        self._judge.heard()
         self.elected = left_ms == 0
         if not self.elected:
             # Not before the office ends: it is renewed, or the elected one is dead.
@@ -328,7 +335,6 @@ class Heart:
             node,
             dead_ms,
             self.keys,
-            self._keys_of,
             settings.max_deliveries,
             settings.node_ttl,
         )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
 from ..errors import ScriptRefused
 from ..store.client import Link
-from ..store.keys import NodeKeys, QueueKeys
+from ..store.keys import NodeKeys, QueueKeys, keys_on_wire
 from ..store.scripts import load
 from .orphans import abandon
 
 logger = logging.getLogger("phonon_kombu.phonon")
 
-KeysOf = Callable[[str], QueueKeys]
-
+#: Seconds without an answer, or by which the server's clock has jumped, after which old beats tell
+#: nothing. Whoever looks hears from the server more often.
+STANDSTILL_SECONDS = 3.0
 
 #: How often a job may fail before it is stalled, where neither its queue nor an option says.
 MAX_DELIVERIES = 20
@@ -68,7 +69,6 @@ def finish_recovery(
     node: str,
     dead_ms: bytes,
     keys: NodeKeys,
-    keys_of: KeysOf,
     max_deliveries: int | None,
     again_seconds: float = 60.0,
 ) -> int:
@@ -80,11 +80,11 @@ def finish_recovery(
     has not done so after `again_seconds`, that is given back too.
     """
     held = keys.held(node)
-    queues = [queue.decode() for queue in link.command(b"SMEMBERS", held)]
+    queues = link.command(b"SMEMBERS", held)
     args = (f"{node}.".encode(), b"cancel", limit(max_deliveries), dead_ms)
     given = later = 0
     for queue in queues:
-        count, since_then = _recover(link, keys_of(queue), args, ())
+        count, since_then = _recover(link, keys_on_wire(queue, keys.prefix), args, ())
         given += count
         later += since_then
     try:
@@ -105,16 +105,43 @@ class Judge:
       it the moment the process dies. A living node has `presence_grace_seconds` to connect again.
 
     Where CLIENT LIST is refused, or does not show our own connection (a proxy), beats alone count.
+
+    While the server stood still, or we did, nobody could beat; after its clock has jumped all beats
+    look old. Then everybody has `patience_seconds` to beat again, and so has who came before us.
     """
 
     def __init__(
-        self, keys: NodeKeys, node_ttl_seconds: float, presence_grace_seconds: float
+        self,
+        keys: NodeKeys,
+        node_ttl_seconds: float,
+        presence_grace_seconds: float,
+        patience_seconds: float,
     ) -> None:
         self._keys = keys
         self._ttl_ms = b"%d" % (node_ttl_seconds * 1000)
         self._grace = presence_grace_seconds
+        self._patience = patience_seconds
+        self._heard_at = self._patient_until = float("-inf")
+        #: By how much the server's clock was ahead of ours, seconds.
+        self._ahead: float | None = None
         self._missing: dict[bytes, tuple[bytes, float]] = {}
         self._run_id: bytes | None = None
+
+    def heard(self, server_ms: int | None = None, waited_seconds: float = 0.0) -> None:
+        """The server has answered: with the time, or after it was asked to wait for so long."""
+        now = monotonic()
+        if now - self._heard_at > waited_seconds + STANDSTILL_SECONDS:
+            self._be_patient(now)
+        self._heard_at = now
+        if server_ms is not None:
+            ahead = server_ms / 1000 - now
+            if self._ahead is not None and abs(ahead - self._ahead) > STANDSTILL_SECONDS:
+                self._be_patient(now)
+            self._ahead = ahead
+
+    def _be_patient(self, now: float) -> None:
+        self._patient_until = now + self._patience
+        self._missing.clear()
 
     def verdicts(self, link: Link, mine: bytes) -> dict[str, bytes]:
         """Nodes that are dead now -> since when, ms of the server's clock.
@@ -122,9 +149,12 @@ class Judge:
         `mine` is our own presence, ``<run id of the server>:<client id>``. Includes nodes whose
         recovery somebody has begun and not finished.
         """
-        overdue, presence, dying = link.run(
+        overdue, presence, dying, server_ms = link.run(
             load("node/census").prepare(self._keys), (self._ttl_ms,)
         )
+        self.heard(server_ms)
+        if monotonic() < self._patient_until:
+            overdue = []
         shown = dict(zip(presence[::2], presence[1::2], strict=True))
         dead = dict(zip(dying[::2], dying[1::2], strict=True))
         judged = [(node, b"") for node in overdue]

@@ -73,6 +73,11 @@ def feed_name(wire: bytes, hash_tags: bool = True) -> str | None:
     return name
 
 
+def shown_name(wire: bytes) -> str:
+    """The name of the queue that has this :func:`wire_name`, for people to read."""
+    return feed_name(wire) or wire.decode("utf-8", "surrogateescape")
+
+
 class QueueKeys:
     """The keys of one queue.
 
@@ -197,7 +202,8 @@ class NodeKeys:
         return f"{self.prefix}node.mail.{node}:{{nodes}}".encode()
 
     def held(self, node: str) -> bytes:
-        """SET of the queues of which `node` has ever claimed jobs."""
+        """SET of the queues of which `node` has ever claimed jobs, by their :func:`wire_name`: who
+        looks after it may have other hash tags than those who claimed."""
         return f"{self.prefix}node.held.{node}:{{nodes}}".encode()
 
 
@@ -261,6 +267,11 @@ def finish_channel(feed: str, prefix: str = "") -> bytes:
 def queue_keys(queue: str, prefix: str = "", hash_tags: bool = True) -> QueueKeys:
     """Keys of `queue`, made once per process."""
     return QueueKeys(queue, prefix, hash_tags)
+
+
+def keys_on_wire(wire: bytes, prefix: str = "") -> QueueKeys:
+    """Keys of the queue that has this :func:`wire_name`, with hash tags or without."""
+    return queue_keys(wire.decode("utf-8", "surrogateescape"), prefix, False)
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from ..phonon import heart, hearts
 from ..phonon.node import node_id
 from ..store import addresses
 from ..store.client import Link
-from ..store.keys import queue_keys
+from ..store.keys import wire_name
 
 
 class Membership:
@@ -49,7 +49,7 @@ class Membership:
         beating = hearts.join(self.server_identity, self._make_heart)
         link = self._blocking_link()
         try:
-            beating.hold(feed, link)
+            beating.hold(wire_name(feed, self.hash_tags), link)
         finally:
             link.close()
         return beating
@@ -67,6 +67,5 @@ class Membership:
             node_id(self.server_identity),
             self._blocking_link(),
             self.prefix,
-            partial(queue_keys, prefix=self.prefix, hash_tags=self.hash_tags),
             heart.Settings(),
         )

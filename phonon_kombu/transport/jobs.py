@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..phonon import heart, hearts
 from ..phonon.node import new_owner, node_id
 from ..phonon.recovery import limit, recover
 from ..store.client import CONNECTION_ERRORS
-from ..store.keys import QueueKeys, queue_keys
+from ..store.keys import QueueKeys, queue_keys, wire_name
 from ..store.patience import alone
 from ..store.scripts import load
 from . import codec, orphans
@@ -273,7 +272,7 @@ class Jobs(Outliving):
         the living can give back what it held when it dies."""
         if self.heart is None:
             self.heart = hearts.join(self.server_identity, self._make_heart)
-        self.heart.hold(queue, self.link)
+        self.heart.hold(wire_name(queue, self.hash_tags), self.link)
         self.waiter.claimed_queues.add(queue)
 
     def _make_heart(self) -> heart.Heart:
@@ -281,7 +280,6 @@ class Jobs(Outliving):
             node_id(self.server_identity),
             self.lasting_link(),
             self.global_keyprefix,
-            partial(queue_keys, prefix=self.global_keyprefix, hash_tags=self.hash_tags),
             heart.Settings(
                 self.node_ttl, self.presence_grace, self.heartbeat_interval, self.max_deliveries
             ),

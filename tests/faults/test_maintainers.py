@@ -11,13 +11,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from phonon_kombu.phonon.heart import Heart, Settings
 from phonon_kombu.phonon.recovery import finish_recovery
 from phonon_kombu.store.client import Link
-from phonon_kombu.store.keys import NodeKeys, queue_keys
+from phonon_kombu.store.keys import NodeKeys
 from phonon_kombu.store.scripts import load
 from tests.faults.proxy import Proxy
 from tests.lua.machine import Machine, connect
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_for
 
 NODE = "0123456789abcdef"
 #: However many claims there are, other commands need never wait longer for one slice.
@@ -34,14 +35,24 @@ def machine(redis_server: RedisServer, redis_db: str) -> Iterator[Machine]:
     machine.close()
 
 
-def claimed_by_the_dead(machine: Machine, count: int) -> tuple[list[str], bytes]:
+@pytest.fixture
+def untagged(redis_server: RedisServer, redis_db: str) -> Iterator[Machine]:
+    """A queue of those who use no hash tags."""
+    machine = Machine(redis_server, "q", hash_tags=False)
+    yield machine
+    machine.close()
+
+
+def claimed_by_the_dead(
+    machine: Machine, count: int, wire: bytes = b"{q}"
+) -> tuple[list[str], bytes]:
     """Put `count` jobs, let NODE claim them all and die; their ids, and when it died."""
     ids = [f"j{n:05}" for n in range(count)]
     put = load("job/append").prepare(machine.keys)
     for start in range(0, count, 500):
         machine.link.send([(put, (i.encode(), b"item", b"")) for i in ids[start : start + 500]])
     nodes = NodeKeys()
-    machine.link.command(b"SADD", nodes.held(NODE), b"q")
+    machine.link.command(b"SADD", nodes.held(NODE), wire)
     machine.link.run(load("node/beat").prepare(nodes), (NODE.encode(), b"r:7", b"{}", b"1"))
     claimed: list[str] = []
     while len(claimed) < count:
@@ -53,7 +64,7 @@ def claimed_by_the_dead(machine: Machine, count: int) -> tuple[list[str], bytes]
 
 def give_back(link: Link, dead_ms: bytes) -> int:
     """What the elected heart does about a dead node."""
-    return finish_recovery(link, NODE, dead_ms, NodeKeys(), queue_keys, 20)
+    return finish_recovery(link, NODE, dead_ms, NodeKeys(), 20)
 
 
 def check(machine: Machine, ids: list[str]) -> None:
@@ -162,6 +173,32 @@ def test_what_is_claimed_after_the_death_is_left_alone(machine: Machine) -> None
     assert machine.client.keys("node.*") == []
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "with others"])
+def test_claims_of_a_node_that_nobody_knows(machine: Machine, alone: bool) -> None:
+    """Taken for dead, forgotten, awake, killed just after it had claimed again."""
+    machine.put("job")
+    assert machine.claim(f"{NODE}.1").ids == ["job"]
+    nodes, link = NodeKeys(), connect(machine.server)
+    if not alone:
+        link.run(load("node/beat").prepare(nodes), (b"another", b"", b"{}", b"1"))
+    heart = Heart("fedcba9876543210", link, "", Settings())
+    heart.hold(b"{q}", machine.link)
+    heart.start()
+    try:
+        wait_for(lambda: machine.picture().get("ids") == ["job"], message="it stays claimed")
+        wait_for(lambda: not machine.client.exists(nodes.dying), message="it is not forgotten")
+        assert not machine.client.exists(nodes.held(NODE))
+    finally:
+        heart.stop(goodbye=True)
+
+
+def test_claims_without_hash_tags_are_found_by_who_has_them(untagged: Machine) -> None:
+    """A process with both kinds of sessions has one heart, and so has who looks after it."""
+    ids, dead_ms = claimed_by_the_dead(untagged, 3, b"q")
+    assert give_back(untagged.link, dead_ms) == 3
+    check(untagged, ids)
+
+
 def test_who_joins_again_keeps_what_was_not_given_back(machine: Machine) -> None:
     """It lives: what nobody has taken from it yet is its own."""
     ids, dead_ms = claimed_by_the_dead(machine, 3)
@@ -180,7 +217,7 @@ def test_keys_of_the_dead(machine: Machine) -> None:
     assert give_back(machine.link, dead_ms) == 1
     nodes = NodeKeys()
     machine.link.run(load("node/beat").prepare(nodes), (NODE.encode(), b"r:8", b"{}", b"1"))
-    machine.link.command(b"SADD", nodes.held(NODE), b"q")
+    machine.link.command(b"SADD", nodes.held(NODE), b"{q}")
     assert give_back(machine.link, dead_ms) == 0
     assert machine.client.zscore(nodes.beats, NODE) is not None
-    assert machine.client.smembers(nodes.held(NODE)) == {b"q"}
+    assert machine.client.smembers(nodes.held(NODE)) == {b"{q}"}

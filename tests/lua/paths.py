@@ -70,23 +70,28 @@ def nodes(m: Machine) -> None:
     """node/* and lock/*: join, beat, be judged, be buried, part."""
     m.keys = NodeKeys()  # type: ignore[assignment]
     with m.fence():
-        assert m.run("node/beat", "n", "", "", "") == [0, 0]
-        assert m.run("node/beat", "n", "7", "{}", "1") == [1, 0]
-        assert m.run("node/census", HOUR_MS) == [[], ["n", "7"], []]
+        assert m.run("node/beat", "n", "", "", "")[:2] == [0, 0]
+        assert m.run("node/beat", "n", "7", "{}", "1")[:2] == [1, 0]
+        overdue, shown, dying, at = m.run("node/census", HOUR_MS)
+        assert (overdue, shown, dying) == ([], ["n", "7"], [])
+        assert abs(at - m.clock_ms()) < HOUR_MS
         assert [m.run("node/bury", *args) for args in (("nobody", "", 0), ("n", "8", 0))] == [0, 0]
         assert m.run("node/bury", "n", "", HOUR_MS) == 0
         dead_ms = m.run("node/bury", "n", "7", 0)
-        assert m.run("node/census", HOUR_MS) == [[], [], ["n", f"{dead_ms}"]]
-        assert m.run("node/beat", "n", "", "", "") == [0, 1]
+        assert m.run("node/census", HOUR_MS)[:3] == [[], [], ["n", f"{dead_ms}"]]
+        assert m.run("node/beat", "n", "", "", "")[:2] == [0, 1]
         assert m.run("node/part", "n", dead_ms - 1, "", held=m.keys.held("n")) == 0
         assert m.run("node/part", "n", dead_ms, HOUR_MS, held=m.keys.held("n")) == 0
-        assert m.run("node/census", HOUR_MS) == [[], [], []]
+        assert m.run("node/census", HOUR_MS)[:3] == [[], [], []]
         again_ms = int(m.client.zscore(m.keys.dying, "n"))
         assert m.run("node/part", "n", again_ms, "", held=m.keys.held("n")) == 1
-        assert m.run("node/beat", "n", "8", "{}", "1") == [1, 0]
+        assert m.run("node/recall", "n", "{q}", held=m.keys.held("n")) == 1
+        assert m.run("node/recall", "n", "{q}", held=m.keys.held("n")) == 0
+        assert m.run("node/beat", "n", "8", "{}", "1")[:2] == [1, 0]
+        assert m.run("node/recall", "n", "{q}", held=m.keys.held("n")) == 0
         assert m.run("node/part", "n", dead_ms, "", held=m.keys.held("n")) == 0
         assert m.run("node/part", "n", "", "", held=m.keys.held("n")) == 1
-        assert m.run("node/beat", "n", "", "", "") == [0, 0]
+        assert m.run("node/beat", "n", "", "", "")[:2] == [0, 0]
         assert [m.run("lock/acquire", who, HOUR_MS) for who in "aab"] == [1, 1, 0]
         assert [m.run("lock/extend", who, HOUR_MS) for who in "ab"] == [1, 0]
         assert [m.run("lock/release", who) for who in "baa"] == [0, 1, 0]
