@@ -164,7 +164,8 @@ GRID = {
             claimed=Cell(
                 (READY, STALLED, CLAIMED),
                 (),
-                "to the front; stalled if it failed too often; left alone if another owner's",
+                "to the front, and expires no more; stalled if it failed too often; left alone if "
+                "another owner's",
             )
         ),
     ),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
 import redis
 
 from phonon_kombu.phonon.connections import server_of
 from phonon_kombu.phonon.heart import Heart, Settings
-from phonon_kombu.store.keys import queue_keys
 from phonon_kombu.store.sentinels import Settings as BySentinel
 from tests.servers import wait_for
 
@@ -23,7 +21,7 @@ def started(redis_db: str) -> Iterator[Callable[[str], Heart]]:
     hearts: list[Heart] = []
 
     def start(node: str) -> Heart:
-        heart = Heart(node, server.link(), "", partial(queue_keys, prefix=""), SETTINGS)
+        heart = Heart(node, server.link(), "", SETTINGS)
         heart.start()
         hearts.append(heart)
         return heart

@@ -169,6 +169,16 @@ def test_an_id_put_again_on_another_level_is_claimed_once(
     assert machine.picture() == {"publishes": 3, "finishes": 2}
 
 
+def test_an_id_put_again_in_front_of_others_is_found(machine: Machine) -> None:
+    """Its entry on the former level stands for it when the other one is used up."""
+    machine.put("x", level=5)
+    machine.retract("x")
+    machine.put("x")
+    machine.put("y")
+    assert machine.claim().ids == ["y"]
+    assert claim_all(machine) == ["x"]
+
+
 def test_due_jobs_come_behind_the_ready_ones_earliest_first(machine: Machine) -> None:
     machine.put("third", delay_ms=3 * HOUR_MS)
     machine.put("first", delay_ms=HOUR_MS)

@@ -1,6 +1,7 @@
 --[[ swift(count, at): what job/claim does where the queue has none of the parts that few jobs have,
-as most queues at most times: their jobs are all of level 0, none is scheduled, none has a deadline,
-no entry is a ghost, and none was ever cancelled. Returns the script's reply.
+as most queues at most times: their jobs are all of level 0, and stand in its list, none is
+scheduled, none has a deadline, no entry is a ghost, and none was ever cancelled. Returns the
+script's reply.
 Needs hold() and the locals `items`, `wake`, `first` (the list of level 0).
 COST seven commands, two more for each such id at the most ]]
 local function swift(count, at)

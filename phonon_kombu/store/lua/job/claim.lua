@@ -17,8 +17,9 @@ COST    O((count + finished) * log n) ]]
 local items, claimed, owners, cancelled, scheduled = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local published, wake, priorities, deadlines, ghosts = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local config, finishes, first, count = KEYS[11], KEYS[14], KEYS[15], tonumber(ARGV[2])
--- Most queues have none of these at most times: one look instead of five.
-local plain = redis.call('EXISTS', ghosts, deadlines, scheduled, cancelled, priorities) == 0
+-- Most queues have none of these. (A job that was put again may stand in its old level's list.)
+local few = { ghosts, deadlines, scheduled, cancelled, priorities, unpack(KEYS, 16) }
+local plain = redis.call('EXISTS', unpack(few)) == 0
 --- @include forget
 --- @include lifetime
 if ARGV[4] then
@@ -42,7 +43,7 @@ if plain and not interval then
   local reply = swift(count, at)
   return rules[5] and lifetime(reply) or reply
 end
-local levels = { unpack(KEYS, 15) }
+local levels, dead, lettered = { unpack(KEYS, 15) }, KEYS[12], rules[4]
 local order = levels
 if ARGV[3] == 'highest' then
   order = {}
@@ -50,7 +51,6 @@ if ARGV[3] == 'highest' then
     order[11 - i] = list
   end
 end
-local dead, lettered = KEYS[12], rules[4]
 --- @include ready
 --- @include promote
 --- @include drop
