@@ -26,7 +26,9 @@ PASSING_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, PhononError)
 
 
 class Watched(Protocol):
-    """What is looked after."""
+    """What is looked after. Of several of one name the last is enough."""
+
+    name: str
 
     def maintain(self) -> bool:
         """Do what there is to do; whether that was all."""
@@ -42,7 +44,7 @@ class Place(Protocol):
 
 #: What is looked after, by place. There is a thread for a place as long as it stands here: both
 #: end at once, under the lock, so that nothing is left to a thread that is about to end.
-_watched: dict[tuple[Hashable, ...], set[Watched]] = {}
+_watched: dict[tuple[Hashable, ...], dict[str, Watched]] = {}
 _lock = threading.Lock()
 
 
@@ -61,11 +63,11 @@ def watch(one: Watched, place: Place) -> None:
     key = place.identity
     with _lock:
         if key in _watched:
-            _watched[key].add(one)
+            _watched[key][one.name] = one
             return
         target = partial(_look_after, key)
         threading.Thread(target=target, name="phonon-references", daemon=True).start()
-        _watched[key] = {one}
+        _watched[key] = {one.name: one}
 
 
 def _look_after(key: tuple[Hashable, ...]) -> None:
@@ -73,10 +75,10 @@ def _look_after(key: tuple[Hashable, ...]) -> None:
         sleep(WATCH_SECONDS)
         with _lock:
             # Whoever comes to be looked after from now on, perhaps once more, is not overlooked.
-            found, _watched[key] = _watched[key], set()
-        left = {one for one in found if not _look(one)}
+            found, _watched[key] = _watched[key], {}
+        left = {name: one for name, one in found.items() if not _look(one)}
         with _lock:
-            _watched[key] |= left
+            _watched[key] = left | _watched[key]
             if not _watched[key]:
                 del _watched[key]
                 return

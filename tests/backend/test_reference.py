@@ -227,6 +227,8 @@ def test_a_process_dies_and_another_is_last(url: str, made: Connections, program
 class Thing:
     """Looked at once, and that is all."""
 
+    name = "thing"
+
     def __init__(self) -> None:
         self.seen = threading.Event()
 
@@ -312,11 +314,29 @@ def test_a_silent_server_holds_up_nobody_elsewhere(made: Connections) -> None:
         silent.resume()
 
 
-def leave_to_others(made: Connections) -> None:
+def leave_to_others(made: Connections, times: int = 1) -> None:
     Reference("x", connections=made).hold()
-    leaving = Reference("x", lambda one: None, connections=made)
-    leaving.hold()
-    assert not leaving.finish()
+    for _ in range(times):
+        leaving = Reference("x", lambda one: None, connections=made)
+        leaving.hold()
+        assert not leaving.finish()
+
+
+def test_one_look_for_all_of_one_name(made: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each task of a process may use the same resource and leave it to others."""
+    looks: list[Reference] = []
+    look = Reference.maintain
+
+    def counted(one: Reference) -> bool:
+        if one._connections is made:
+            looks.append(one)
+        return look(one)
+
+    monkeypatch.setattr(Reference, "maintain", counted)
+    leave_to_others(made, times=20)
+    looks.clear()
+    wait_for(lambda: len({*looks}) < len(looks), message="nobody looks again")
+    assert len({*looks}) <= 2  # it may have been in the midst of a look at the last but one
 
 
 def test_a_forked_child_looks_after_what_is_its_own(made: Connections) -> None:
