@@ -110,7 +110,8 @@ class Upkeep:
             if beat is None and dead is None:
                 prepared = script.prepare(known, held=known.held(node.decode()))
                 if link.run(prepared, (node, *holders[node])):
-                    logger.warning("Node %s is unknown and holds jobs: it is dead", node.decode())
+                    # It may have ended properly since we saw its claims; then it holds nothing.
+                    logger.info("Node %s is unknown: it is dead if it holds jobs", node.decode())
                     recalled = True
         return recalled
 
