@@ -17,13 +17,15 @@ from ..errors import EmbeddedServerError
 MARK = "users.lock"
 
 
-def default_directory() -> str:
+def default_directory(working: str | None = None) -> str:
     """The directory that processes of this user and working directory share; made if missing.
+
+    ``working``: the real path of a working directory, if not the present one.
 
     Raises :class:`EmbeddedServerError` if somebody else owns it or may enter it: temporary
     directories are open to all, and what lies in ours is code to be run.
     """
-    working = os.path.realpath(os.getcwd())
+    working = working or os.path.realpath(os.getcwd())
     name = "".join(c if c.isalnum() and c.isascii() else "-" for c in os.path.basename(working))
     digest = sha256(os.fsencode(working)).hexdigest()[:10]
     root = os.path.join(tempfile.gettempdir(), f"phonon-{os.getuid()}")

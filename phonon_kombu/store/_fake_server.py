@@ -49,7 +49,7 @@ class FakeredisThread:
         """Whether it still serves."""
         return self.thread is not None and self.thread.is_alive()
 
-    def stop(self, address: dict[str, Any]) -> None:
+    def stop(self, address: dict[str, Any], reachable: bool = True) -> None:
         """Nothing to do: it ends with this process."""
 
 

@@ -15,7 +15,9 @@ How the end is noticed
 What else can die
     The server: the keeper notices within a tick, takes its address away and ends; the next user
     who connects starts another. The keeper: its own lock ``keeper.lock`` falls free, and the next
-    process that connects starts a new keeper, which adopts the running server.
+    process that connects starts a new keeper, which adopts the running server, if that shows that
+    it is this directory's. The directory: when it is removed, the keeper stays until its users have
+    ended, and then leaves alone what was made there since.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ class Server(Protocol):
     def start(self) -> dict[str, Any]: ...
     def adopt(self, address: dict[str, Any]) -> bool: ...
     def alive(self, address: dict[str, Any]) -> bool: ...
-    def stop(self, address: dict[str, Any]) -> None: ...
+    def stop(self, address: dict[str, Any], reachable: bool = True) -> None: ...
 
 
 def fakeredis_server(settings: dict[str, Any]) -> Server:
@@ -101,6 +103,15 @@ def write_address(path: str, address: dict[str, Any]) -> None:
     with open(fd, "w", encoding="utf-8") as file:
         json.dump(address, file)
     os.replace(path + ".new", path)
+
+
+def is_there(directory: str, keeper_fd: int) -> bool:
+    """Whether `directory` is still the one whose keeper's lock we hold, not one made since."""
+    try:
+        found = os.stat(os.path.join(directory, "keeper.lock"))
+    except OSError:
+        return False
+    return os.path.samestat(found, os.fstat(keeper_fd))
 
 
 def detach(directory: str) -> None:
@@ -135,17 +146,19 @@ def keep(settings: dict[str, Any], report: Report) -> None:
     server: Server = RedisProcess(settings)
     address = read_address(address_path)
     if address is None or not server.adopt(address):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address_path)  # of a copied directory it names the other one's server
         server = server if settings["binary"] else fakeredis_server(settings)
         address = server.start() | {"server": settings["server"], "pid": server.pid}
-    address["keeper_pid"] = os.getpid()
+    address |= {"pid": server.pid or address["pid"], "keeper_pid": os.getpid()}
     try:
         write_address(address_path, address)
         report.send("ok")
         watch(settings, server, address, users_fd, stopping)
     finally:
-        server.stop(address)
+        server.stop(address, is_there(directory, keeper_fd))
         for name in (address_path, address["socket_path"]):
-            if name:
+            if name and is_there(directory, keeper_fd):
                 with contextlib.suppress(OSError):
                     os.unlink(name)
 

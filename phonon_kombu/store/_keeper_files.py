@@ -12,14 +12,13 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from ..errors import EmbeddedServerError
-from ._redis_process import encoded
+from ._redis_process import RedisProcess, StartFailed, command, is_inside, pid_of
 
 try:
     import fcntl
@@ -40,7 +39,7 @@ class EmbeddedAddress:
     socket_path: str | None
     host: str | None
     port: int | None
-    password: str | None
+    password: str | None = field(repr=False)
     #: What serves, for people to read: ``Redis 8.2.3``, ``Valkey 8.0.1``, ``fakeredis 2.40.0``.
     server: str
     #: Process ids of the server and of its keeper (the same one where fakeredis serves).
@@ -126,22 +125,22 @@ def find_answering(directory: str) -> EmbeddedAddress | None:
 
 
 def _answers(address: EmbeddedAddress) -> bool:
-    family = socket.AF_INET if address.socket_path is None else socket.AF_UNIX
-    with socket.socket(family) as sock:
-        sock.settimeout(ANSWER_SECONDS)
-        try:
-            sock.connect(address.socket_path or (address.host, address.port))
-            if address.password:
-                sock.sendall(encoded("AUTH", address.password))
-                sock.recv(1024)
-            sock.sendall(encoded("PING"))
-            return sock.recv(1024).startswith(b"+PONG")
-        except OSError:
-            return False
+    fields = asdict(address)
+    try:
+        if address.password:
+            return pid_of(fields, address.directory, ANSWER_SECONDS) == address.pid
+        # fakeredis at a port has no password, and ends with its keeper.
+        if address.socket_path is None or is_inside(fields, address.directory):
+            return command(fields, "PING", seconds=ANSWER_SECONDS).startswith(b"+PONG")
+    except OSError:
+        pass
+    return False
 
 
 def end_keeper(address: EmbeddedAddress) -> None:
-    """Tell the keeper to stop its server, and wait until both have ended, within a bound."""
+    """Tell the keeper of a temporary server to stop it, and wait until both have ended, within a
+    bound; a server whose keeper was killed is stopped here.
+    """
     try:
         # Kept open: the keeper of a temporary server removes the file before it ends.
         fd = os.open(os.path.join(address.directory, "keeper.lock"), os.O_RDWR)
@@ -152,10 +151,16 @@ def end_keeper(address: EmbeddedAddress) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(address.keeper_pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
-        while _held_by_another(fd) and time.monotonic() < deadline:
+        while _held_by_another(fd):
+            if time.monotonic() > deadline:
+                return
             time.sleep(POLL_SECONDS)
     finally:
         os.close(fd)
+    server = RedisProcess({"directory": address.directory, "persist": "none"})
+    with contextlib.suppress(StartFailed):
+        if server.adopt(asdict(address)):
+            server.stop(asdict(address))
 
 
 def log_tail(directory: str) -> str:

@@ -79,6 +79,7 @@ class EmbeddedServer:
         if linger_seconds is None:
             linger_seconds = 0.0 if temporary else LINGER_SECONDS
         self._given = None if directory is None else os.path.abspath(os.fspath(directory))
+        self._working: str | None = None
         self._temporary = temporary
         self._server = server
         self._linger_seconds = linger_seconds
@@ -104,10 +105,7 @@ class EmbeddedServer:
                 "an embedded server needs Linux, macOS or another POSIX system; "
                 "on this one, start a Redis server and use phonon://host:port/0"
             )
-        if self._directory is None:
-            self._directory = self._make_directory()
-            self._owner_pid = os.getpid()
-        directory = self._directory
+        directory = self._enter()
         deadline = time.monotonic() + START_SECONDS
         try:
             if self._users_fd is None:
@@ -151,12 +149,30 @@ class EmbeddedServer:
     def __exit__(self, *_exc: object) -> None:
         self.stop()
 
+    def _enter(self) -> str:
+        """The directory, made if missing: the first time, and when it was removed meanwhile."""
+        if self._directory is None or not self._is_there(self._directory):
+            # What we hold in one that was removed keeps its server up until we let go.
+            self._let_go()
+            self._directory = self._make_directory()
+            self._owner_pid = os.getpid()
+        return self._directory
+
+    def _is_there(self, directory: str) -> bool:
+        try:
+            mark = os.stat(os.path.join(directory, MARK))
+        except OSError:
+            # Of a temporary directory a cleaner may have taken single files.
+            return os.path.exists(os.path.join(directory, "server.json"))
+        return self._users_fd is None or os.path.samestat(mark, os.fstat(self._users_fd))
+
     def _make_directory(self) -> str:
         try:
             if self._temporary:
                 return tempfile.mkdtemp(prefix="phonon-")
             if self._given is None:
-                return default_directory()
+                self._working = self._working or os.path.realpath(os.getcwd())
+                return default_directory(self._working)
         except OSError as exc:
             raise EmbeddedServerError(f"cannot make a temporary directory: {exc}") from exc
         return named_directory(self._given)
@@ -210,7 +226,9 @@ class EmbeddedServer:
         }
         # The keeper must find this package, and fakeredis, wherever this process found them.
         package_root = str(Path(__file__).parents[2])
-        modules = [package_root, *(os.path.abspath(entry) for entry in sys.path)]
+        modules = [os.path.abspath(entry) for entry in sys.path]
+        if package_root not in modules:
+            modules.append(package_root)  # last: what lies beside it must hide nothing
         try:
             # A session of its own: Ctrl-C in the terminal is for the program, not its server.
             # The directory is there for people who read the output of ps.
@@ -241,25 +259,30 @@ _registry_lock = threading.Lock()
 def acquire(directory: str | os.PathLike[str] | None = None) -> EmbeddedAddress:
     """The address of the server of ``directory`` (``None``: the default), started if need be.
 
-    The process holds the server from then on until it ends, or calls :func:`release`. Call it
+    The process holds the server from then on until it ends, or calls :func:`release`; the default
+    remains the one of the first call, wherever the process changes its directory to. Call it
     before every new connection: it costs one PING, and brings back a server that has died.
     Raises :class:`EmbeddedServerError`.
     """
-    key = os.path.abspath(os.fspath(directory)) if directory else default_directory()
+    key = _key(directory)
     with _registry_lock:
         server = _registry.get(key)
         if server is None:
-            server = _registry[key] = EmbeddedServer(key if directory else None)
+            server = _registry[key] = EmbeddedServer(key or None)
         return server.start()
 
 
 def release(directory: str | os.PathLike[str] | None = None) -> None:
     """Undo :func:`acquire` before this process ends. Open connections are not closed."""
-    key = os.path.abspath(os.fspath(directory)) if directory else default_directory()
     with _registry_lock:
-        server = _registry.pop(key, None)
+        server = _registry.pop(_key(directory), None)
     if server is not None:
         server.stop()
+
+
+def _key(directory: str | os.PathLike[str] | None) -> str:
+    # One for the default, wherever the process is: the directory is the one of its first call.
+    return os.path.abspath(os.fspath(directory)) if directory else ""
 
 
 def _fresh_lock() -> None:

@@ -23,7 +23,14 @@ from phonon_kombu.errors import EmbeddedServerError
 from phonon_kombu.store import embedded
 from phonon_kombu.store.embedded import EmbeddedAddress, EmbeddedServer
 from phonon_kombu.store.server_binary import find_server
-from tests.servers import DEFAULT_SERVER, server_binaries, server_name, wait_for
+from tests.embedded import (  # noqa: F401
+    client,
+    directory_fixture,
+    ended,
+    real_server_fixture,
+    wait_until_ended,
+)
+from tests.servers import server_binaries, server_name, wait_for
 
 LINGER_SECONDS = 0.6
 NO_RETRY = Retry(NoBackoff(), 0)
@@ -48,21 +55,6 @@ for _ in range(int(sys.argv[2])):
         client.incr("visits")
         client.close()
 """
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory with a path short enough for a Unix socket, wherever pytest keeps its own."""
-    with tempfile.TemporaryDirectory(prefix="phk-", ignore_cleanup_errors=True) as path:
-        yield Path(path)
-
-
-@pytest.fixture
-def real_server(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A real Redis as the embedded server, of the kind that this test run is for."""
-    name = DEFAULT_SERVER if server_name() == "fakeredis" else server_name()
-    monkeypatch.setenv("PHONON_EMBEDDED_SERVER", server_binaries()[name])
-    return name
 
 
 @pytest.fixture
@@ -116,26 +108,6 @@ class Users:
 @pytest.fixture
 def project(users: list[subprocess.Popen[str]], directory: Path) -> Users:
     return Users(users, str(directory / "data"))
-
-
-def client(address: EmbeddedAddress) -> redis.Redis:
-    return redis.Redis(**address.client_options())
-
-
-def ended(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def wait_until_ended(address: EmbeddedAddress, timeout_seconds: float = 15.0) -> None:
-    for pid in (address.pid, address.keeper_pid):
-        wait_for(
-            lambda pid=pid: ended(pid),
-            timeout_seconds,
-            message=f"process {pid} of {address.server} is still running",
-        )
 
 
 def test_processes_of_one_directory_share_one_server(any_server: str, project: Users) -> None:
