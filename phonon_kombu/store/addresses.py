@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode
 
 import redis
 import redis.asyncio
 
 from ..errors import ConfigurationError
-from . import sentinels
+from . import sentinels, urls
 from .patience import GREETING_SECONDS, prompt
 
 #: Scheme of a URL -> the scheme that redis-py knows it by.
@@ -70,7 +71,18 @@ def pool_of(
 
 
 def host_and_port(host: str, port: Any) -> tuple[str, Any]:
-    """A host that may be written with its port: ``host:port``; `port` is of those without."""
+    """A host that may be written with its port: ``host:port``; `port` is of those without.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError` for credentials, which are not shown.
+    """
+    if "@" in host:
+        raise ConfigurationError(
+            "a host with @: credentials are options, or stand in a URL, as in "
+            "phonon://user:password@host:6379/0"
+        )
+    if host.startswith("["):  # an address of IPv6, as in URLs
+        name, _, own_port = host[1:].partition("]")
+        return (name, own_port[1:]) if own_port[:1] == ":" else (name, port)
     name, colon, own_port = host.rpartition(":") if host.count(":") == 1 else (host, "", "")
     return (name or "localhost", own_port) if colon else (host, port)
 
@@ -185,11 +197,8 @@ def pool_of_url(url: str, library: Any = redis, by_sentinel: sentinels.Settings 
     """
     if sentinels.is_sentinel(url):
         return _sentinel_pool(url, library, by_sentinel)
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # reading it is what checks it
-    except ValueError as error:
-        raise ConfigurationError(f"a URL that cannot be read: {error}") from None
+    form = url.partition("://")[0]
+    parts = urls.parts_of(url, names_a_file=SCHEMES.get(form) == "unix" or form == EMBEDDED)
     if parts.scheme == EMBEDDED:
         return _embedded_pool(unquote(parts.netloc + parts.path), library)
     scheme = SCHEMES.get(parts.scheme)
@@ -203,22 +212,31 @@ def pool_of_url(url: str, library: Any = redis, by_sentinel: sentinels.Settings 
         )
     if ";" in url or "," in parts.netloc.rpartition("@")[2]:
         raise ConfigurationError("a list of URLs: a session talks to one server, name one")
+    if scheme == "unix" and (parts.netloc.rpartition("@")[2] or not parts.path.strip("/")):
+        raise ConfigurationError(
+            f"a {parts.scheme}:// URL without the whole path of a socket: it must look like "
+            f"{urls.FORMS['phonon+socket']}, with three slashes"
+        )
     if scheme != "unix" and not _is_database(parts.path.strip("/")):
         raise ConfigurationError(
             f"{parts.path!r} in a URL: the path must be the number of a database, as in "
             f"{parts.scheme}://host:6379/0"
         )
-    query = urlencode([_option(*option) for option in parse_qsl(parts.query)])
+    options = dict(_option(*option) for option in parse_qsl(parts.query))
+    if scheme == "rediss":
+        options = _checking_the_host(options)
     try:
         pool = library.ConnectionPool.from_url(
-            f"{scheme}://{parts.netloc}{parts.path}?{query}", **_PLAIN
+            f"{scheme}://{parts.netloc}{parts.path}?{urlencode(options)}", **_PLAIN
         )
         pool.connection_class(**pool.connection_kwargs)  # it alone knows what it takes
-    except ValueError as error:
-        raise ConfigurationError(f"a URL that makes no sense: {error}") from None
+    except (ValueError, redis.RedisError) as error:
+        said = urls.complaint(options.items()) or f"a URL that makes no sense: {error}"
+        raise ConfigurationError(said) from None
     except TypeError as error:
         raise ConfigurationError(f"a URL with an option that redis-py has not: {error}") from None
     pool.connection_class = prompt(pool.connection_class)
+    pool.connection_kwargs |= _PLAIN  # whatever the URL says
     return pool
 
 
@@ -231,13 +249,20 @@ def pool_of_options(library: Any = redis, **options: Any) -> Any:
     for name in ("port", "db"):
         value = options.get(name, 0)
         if isinstance(value, bool) or not str(value).isdecimal():
-            raise ConfigurationError(f"{name}={value!r}: it must be a number")
+            # Not shown: behind a colon may stand a password.
+            raise ConfigurationError(f"{name}: it must be a number, as in host:6379 with db=0")
         if name in options:
             options[name] = int(value)
+    if options.get("ssl"):
+        options = _checking_the_host(options)
     try:
-        return pool_of_client(library.Redis(**options), library)
+        pool = pool_of_client(library.Redis(**options), library)
+        pool.connection_class(**pool.connection_kwargs)
     except TypeError as error:
         raise ConfigurationError(f"an option that redis.Redis does not know: {error}") from None
+    except (ValueError, redis.RedisError) as error:
+        raise ConfigurationError(f"an option that makes no sense: {error}") from None
+    return pool
 
 
 def _sentinel_pool(url: str, library: Any, settings: sentinels.Settings) -> Any:
@@ -257,27 +282,34 @@ def cluster_of_url(url: str) -> tuple[list[tuple[str, int]], Any]:
     Raises :exc:`~phonon_kombu.errors.ConfigurationError` (without the URL's password).
     """
     # The form with a URL for each node says the same.
-    urls = [one.rpartition("://")[2] for one in url.split(";") if one]
-    place, _, query = urls[0].partition("?")
+    form = url.partition("://")[0]
+    each = [one.rpartition("://")[2] for one in url.split(";") if one]
+    place, _, query = each[0].partition("?")
     netloc, _, path = place.partition("/")
     login, at, _ = netloc.rpartition("@")
+    seeds = []
+    for one in each:
+        _, own, nodes = one.partition("?")[0].partition("/")[0].rpartition("@")
+        if "@" in one and not own:
+            raise urls.unreadable(form)
+        for node in nodes.split(","):
+            parts = urls.parts_of(f"{form}://{node}")
+            seeds.append((parts.hostname or "localhost", parts.port or 6379))
     if path.strip("/") not in ("", "0"):
         raise ConfigurationError(f"{path!r} in a URL: a cluster has no database but 0")
-    seeds = []
-    for one in urls:
-        nodes = one.partition("?")[0].partition("/")[0].rpartition("@")[2]
-        for node in nodes.split(","):
-            try:
-                parts = urlsplit(f"//{node}")
-                seeds.append((parts.hostname or "localhost", parts.port or 6379))
-            except ValueError as error:
-                raise ConfigurationError(f"a URL that cannot be read: {error}") from None
-    scheme = CLUSTERS[url.partition("://")[0]]
+    scheme = CLUSTERS[form]
     pool = pool_of_url(f"{scheme}://{login}{at}localhost/0?{query}")
     # A node that is cut off must not keep us from asking the next one.
     if pool.connection_kwargs.get("socket_connect_timeout") is None:
         pool.connection_kwargs["socket_connect_timeout"] = GREETING_SECONDS
     return seeds, pool
+
+
+def _checking_the_host(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of TLS, so that a certificate must be the host's: redis-py before 6 takes any other."""
+    if options.get("ssl_cert_reqs", "required") in ("none", None, ssl.CERT_NONE):
+        return options
+    return {"ssl_check_hostname": True, **options}
 
 
 def _is_database(path: str) -> bool:

@@ -12,14 +12,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import redis
 import redis.asyncio
+import redis.asyncio.retry
 import redis.asyncio.sentinel
 import redis.sentinel
+from redis import retry
+from redis.backoff import NoBackoff
 
 from ..errors import ConfigurationError
+from . import urls
 from .patience import GREETING_SECONDS
 
 SCHEMES = ("phonon+sentinel", "phonons+sentinel", "sentinel")
@@ -35,7 +39,8 @@ class Settings:
         master_name: what the sentinels call the master.
         min_other_sentinels: a sentinel that sees fewer others is not believed.
         sentinel_kwargs: how to connect to the sentinels (``password``, ``ssl``, ...), as arguments
-            of ``redis.Redis``; by default with the master's time-outs and without credentials.
+            of ``redis.Redis``; by default without credentials, and with the master's time-outs,
+            four seconds at most.
     """
 
     master_name: str | None = None
@@ -55,19 +60,54 @@ class Named:
 
 
 class Sentinels(redis.sentinel.Sentinel):
-    """redis-py's, whose error about a master that is not found fits one line."""
+    """redis-py's, whose error about a master that is not found fits one line, without passwords,
+    and which asks the next sentinel soon if one says nothing.
+    """
+
+    def __init__(
+        self, sentinels: Any, min_other_sentinels: int = 0, sentinel_kwargs: Any = None, **kw: Any
+    ) -> None:
+        asked = _soon(sentinel_kwargs, retry.Retry)
+        super().__init__(sentinels, min_other_sentinels, asked, **kw)  # type: ignore[no-untyped-call]
 
     def discover_master(self, service_name: str) -> Any:
         try:
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]
         except redis.sentinel.MasterNotFoundError as error:
-            places = ", ".join(f"{host}:{port}" for host, port in _asked(self))
-            # Behind the repr of each client that could not ask stands what kept it from it.
-            reasons = dict.fromkeys(re.findall(r">\)> - (.+?)(?=, <|$)", str(error)))
-            raise redis.sentinel.MasterNotFoundError(
-                f"none of the sentinels {places} knows a master {service_name!r} that is up"
-                + "".join(f"; {reason}" for reason in reasons)
-            ) from None
+            raise _not_found(self, service_name, error) from None
+
+
+class AioSentinels(redis.asyncio.sentinel.Sentinel):
+    """The same of redis.asyncio."""
+
+    def __init__(
+        self, sentinels: Any, min_other_sentinels: int = 0, sentinel_kwargs: Any = None, **kw: Any
+    ) -> None:
+        asked = _soon(sentinel_kwargs, redis.asyncio.retry.Retry)
+        super().__init__(sentinels, min_other_sentinels, asked, **kw)  # type: ignore[no-untyped-call]
+
+    async def discover_master(self, service_name: str) -> Any:
+        try:
+            return await super().discover_master(service_name)
+        except redis.asyncio.sentinel.MasterNotFoundError as error:
+            raise _not_found(self, service_name, error) from None
+
+
+def _soon(given: Mapping[str, Any] | None, policy: Any) -> dict[str, Any]:
+    """How to connect to one of several sentinels: that it says nothing costs a few seconds once."""
+    times = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), GREETING_SECONDS)
+    named = {name: value for name, value in (given or {}).items() if value is not None}
+    return {"retry": policy(NoBackoff(), 0), **times, **named}
+
+
+def _not_found(manager: Any, service_name: str, error: Exception) -> Exception:
+    places = ", ".join(f"{host}:{port}" for host, port in _asked(manager))
+    # Behind the repr of each client that could not ask stands what kept it from it.
+    reasons = dict.fromkeys(re.findall(r">\)> - (.+?)(?=, <|$)", str(error)))
+    return type(error)(
+        f"none of the sentinels {places} knows a master {service_name!r} that is up"
+        + "".join(f"; {reason}" for reason in reasons)
+    )
 
 
 def is_sentinel(url: str) -> bool:
@@ -82,17 +122,14 @@ def read(url: str) -> Named:
     """
     named = Named()
     for one in filter(None, url.split(";")):
-        parts = urlsplit(one if "://" in one else f"{SCHEMES[0]}://{one}")
+        parts = urls.parts_of(one if "://" in one else f"{SCHEMES[0]}://{one}")
         if parts.scheme not in SCHEMES:
             raise ConfigurationError(
                 f"a list of sentinels with the scheme {parts.scheme!r}: all of it must be "
                 f"{SCHEMES[0]}://"
             )
         named.tls = named.tls or parts.scheme == "phonons+sentinel"
-        try:
-            named.sentinels.append((parts.hostname or "localhost", parts.port or PORT))
-        except ValueError as error:
-            raise ConfigurationError(f"a URL that cannot be read: {error}") from None
+        named.sentinels.append((parts.hostname or "localhost", parts.port or PORT))
         named.login = named.login or parts.netloc.rpartition("@")[0]
         named.path = named.path or parts.path.strip("/")
         named.options |= dict(parse_qsl(parts.query))
@@ -118,7 +155,7 @@ def settled(named: Named, settings: Settings) -> Settings:
         raise ConfigurationError(
             "sentinels without master_name: add ?master_name=... to the URL, or pass the option"
         )
-    if not others.isdigit():
+    if not others.isdecimal():
         raise ConfigurationError(f"min_other_sentinels={others!r}: it must be a number")
     return Settings(
         settings.master_name or master,
@@ -133,10 +170,12 @@ def pool_of(named: Named, settings: Settings, library: Any, kwargs: dict[str, An
     kwargs.setdefault("socket_connect_timeout", GREETING_SECONDS)
     to_sentinels = settings.sentinel_kwargs
     if to_sentinels is None:
-        # A sentinel that says nothing must not keep us from asking the next one.
         times = ("socket_timeout", "socket_connect_timeout")
-        to_sentinels = {name: kwargs.get(name) or GREETING_SECONDS for name in times}
-    manager = library.sentinel.Sentinel(
+        to_sentinels = {
+            name: min(kwargs.get(name) or GREETING_SECONDS, GREETING_SECONDS) for name in times
+        }
+    kind: Any = AioSentinels if library is redis.asyncio else Sentinels
+    manager = kind(
         named.sentinels,
         min_other_sentinels=settings.min_other_sentinels or 0,
         sentinel_kwargs=dict(to_sentinels),
@@ -173,9 +212,7 @@ def blocking_twin(pool: Any, kwargs: dict[str, Any], blocking: Callable[[Any], A
         return None
     found = kwargs.pop("connection_pool")
     theirs = found.sentinel_manager
-    manager: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        [], min_other_sentinels=theirs.min_other_sentinels
-    )
+    manager = Sentinels([], min_other_sentinels=theirs.min_other_sentinels)
     manager.sentinels = [
         redis.Redis(connection_pool=blocking(client.connection_pool)) for client in theirs.sentinels
     ]

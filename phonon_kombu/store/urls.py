@@ -7,8 +7,9 @@ message shows what might be a part of a password.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ..errors import ConfigurationError, shortened
 
@@ -145,6 +146,44 @@ def check_backend(url: str) -> None:
         raise ConfigurationError("arguments of TLS in a phonon:// URL: write phonons://")
     scheme = url.partition("://")[0]
     _check(url if scheme in FORMS else f"phonon+{url}", OF_A_BACKEND, ())
+
+
+def parts_of(url: str, names_a_file: bool = False) -> SplitResult:
+    """The parts of any URL, whose port is a number.
+
+    Arguments:
+        names_a_file: what stands behind the host is a path, which may have any signs.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`, as :func:`unreadable`.
+    """
+    scheme, _, rest = url.partition("://")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # reading it is what checks it
+    except ValueError:
+        raise unreadable(scheme) from None
+    if "@" in rest and "@" not in parts.netloc and not (names_a_file and not parts.netloc):
+        raise unreadable(scheme)
+    return parts
+
+
+def unreadable(scheme: str) -> ConfigurationError:
+    """The error for a URL of which no part can be shown: any may be one of a password."""
+    cluster = "phonon+cluster://host1:7000,host2:7000"
+    form = cluster if "cluster" in scheme else FORMS.get(scheme, FORMS["phonon"])
+    return ConfigurationError(
+        f"a URL that cannot be read: it looks like {form}, a port is a number from 1 to 65535, "
+        "and signs in a password are written as %40 (for @)"
+    )
+
+
+def complaint(options: Iterable[tuple[str, Any]]) -> str:
+    """What is wrong with arguments that redis-py refuses; empty if we cannot tell."""
+    for name, value in options:
+        wanted = {**_CONNECTION, **_TLS}.get(name, _any)(str(value))
+        if wanted:
+            return f"the argument {name}={shortened(value)} in a URL must {wanted}"
+    return ""
 
 
 def _check(url: str, legal: dict[str, dict[str, Judge]], options: Collection[str]) -> None:

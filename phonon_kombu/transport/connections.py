@@ -206,7 +206,7 @@ class SentinelConnections(Connections, stock.SentinelChannel):
                 for name, value in params.items()
                 if name.startswith("socket_") and name != "socket_read_size"
             }
-        manager: Any = Sentinels(  # type: ignore[no-untyped-call]
+        manager: Any = Sentinels(
             self._sentinels(),
             min_other_sentinels=getattr(self, "min_other_sentinels", 0),
             sentinel_kwargs=to_sentinels,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
+from kombu import Connection
 
 from phonon_kombu.errors import ConfigurationError
 from phonon_kombu.phonon.connections import Connections
 from phonon_kombu.phonon.lock import Lock
 from phonon_kombu.phonon.reference import Reference
 from phonon_kombu.phonon.registry import Registry
+from phonon_kombu.thoonk import Thoonk, aio
 from tests.servers import wait_for
 from tests.topologies import Certificates, SentinelSetup
 
@@ -120,3 +125,45 @@ def test_no_sentinel() -> None:
         _ = made.hosts[0].link
     with pytest.raises(ConfigurationError, match="master_name"):
         Connections("phonon+sentinel://:secret@127.0.0.1:1")
+
+
+def connections(url: str) -> None:
+    with Connections(url, master_name="main") as made:
+        _ = made.hosts[0].link
+
+
+def thoonk(url: str) -> None:
+    with Thoonk(url=f"{url}&master_name=main") as session:
+        session.get_feeds()
+
+
+def aio_thoonk(url: str) -> None:
+    async def main() -> None:
+        async with aio.Thoonk(url=f"{url}&master_name=main") as session:
+            await session.get_feeds()
+
+    asyncio.run(main())
+
+
+def transport(url: str) -> None:
+    options = {"master_name": "main", "sentinel_kwargs": {"socket_timeout": 0.1}}
+    with Connection(url.partition("?")[0], transport_options=options) as connection:
+        connection.transport.establish_connection()
+
+
+@pytest.mark.parametrize("connect", [connections, thoonk, aio_thoonk, transport])
+def test_a_silent_sentinel(connect: Callable[[str], None]) -> None:
+    """It is not asked again and again before the next one is, and no password is shown."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        url = f"phonon+sentinel://:secret@{place};phonon+sentinel://127.0.0.1:1?socket_timeout=0.1"
+        with pytest.raises(redis.ConnectionError, match="none of the sentinels") as caught:
+            connect(url)
+        silent.setblocking(False)
+        tries = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                tries += 1
+    assert 1 <= tries <= 2, "a link tries twice"
+    assert place in str(caught.value) and "secret" not in str(caught.value)
