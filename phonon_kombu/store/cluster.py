@@ -201,7 +201,7 @@ class ClusterLink(Link):
                     again += places
                     continue
                 for i, reply in zip(places, found, strict=True):
-                    replies[i] = self._sent_on(calls[i], reply)
+                    replies[i] = self._sent_on(calls[i], reply, address)
                     if refusal(replies[i]):
                         again.append(i)
             todo = sorted(again)
@@ -238,11 +238,12 @@ class ClusterLink(Link):
             link = self._links.setdefault(address, self._cluster.link_to(address))
         return link
 
-    def _sent_on(self, call: Any, reply: Any) -> Any:
+    def _sent_on(self, call: Any, reply: Any, asked: Address) -> Any:
         """The reply to a call, from another node if its slot is on the way there."""
         if refusal(reply) == "ASK":
             host, _, port = str(reply).rpartition(" ")[2].rpartition(":")
-            link = self._link_to((host, int(port)))
+            # A node that knows no name of the other one means the host by which it was asked.
+            link = self._link_to((host or asked[0], int(port)))
             reply = link.send(((b"ASKING",), call), raise_first=False)[1]
         if refusal(reply) == "MOVED":
             self._cluster.forget()
