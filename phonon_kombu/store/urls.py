@@ -197,9 +197,14 @@ def _check(url: str, legal: dict[str, dict[str, Judge]], options: Collection[str
         parts = urlsplit(f"http://{rest}")
     except ValueError:
         parts = None
-    if parts is None or ("@" in rest and "@" not in parts.netloc):
+    names_a_file = scheme in ("phonon+socket", "phonon+embedded")
+    if (
+        parts is None
+        or ("@" in rest and "@" not in parts.netloc)
+        or (names_a_file and _port_of(parts) == 0)
+    ):
         raise ConfigurationError(f"a {scheme}:// URL that cannot be read: {_advice(scheme)}")
-    if scheme in ("phonon+socket", "phonon+embedded"):
+    if names_a_file:
         if scheme == "phonon+socket" and (parts.hostname or not parts.path.strip("/")):
             raise ConfigurationError(
                 f"a {scheme}:// URL without the path of a socket: it must look like {FORMS[scheme]}"

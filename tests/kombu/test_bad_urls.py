@@ -45,6 +45,8 @@ BROKERS = {
     "phonon+sentinel://localhost;phonon+sentinel://localhost:zz": "port",
     "phonon://localhost;phonon://localhost:zz": "port",
     "phonon+embedded:///tmp/never-made?foo=1": "'foo'",
+    "phonon+embedded://:secret/x": "cannot be read",
+    "phonon+socket://:secret/tmp/x": "cannot be read",
     "phonon+foo://localhost": "no URL form",
 }
 
@@ -67,8 +69,9 @@ del BACKENDS["phonon+socket:///tmp/x?db=1"], BACKENDS["phonon+socket:///tmp/x?so
 @pytest.mark.parametrize(("url", "said"), BROKERS.items(), ids=BROKERS)
 def test_a_brokers_url(url: str, said: str) -> None:
     options = {"master_name": "m"} if "sentinel" in url else {}
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=said) as caught:
         Connection(url, transport_options=options).connect()
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("url", "said"), BACKENDS.items(), ids=BACKENDS)
