@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import redis
 
 from phonon_kombu.store import _redis_process, embedded
-from phonon_kombu.store._redis_process import RedisProcess
+from phonon_kombu.store._redis_process import RedisProcess, StartFailed
 from phonon_kombu.store.embedded import EmbeddedServer
 from tests.embedded import (  # noqa: F401
     client,
@@ -189,3 +190,18 @@ def test_the_keeper_finds_modules_in_the_order_of_its_caller(
     with EmbeddedServer(directory / "data", linger_seconds=0.0) as server:
         address = server.address
     wait_until_ended(address)
+
+
+def test_a_port_that_is_taken_and_silent_is_an_error(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server that holds the data might be busy there: no second one is started."""
+    monkeypatch.setattr(_redis_process, "ADOPT_SECONDS", 0.0)
+    monkeypatch.setattr(_redis_process, "REPLY_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = {
+            "socket_path": None, "host": "127.0.0.1", "port": silent.getsockname()[1],
+            "password": "secret", "pid": os.getpid(),
+        }  # fmt: skip
+        with pytest.raises(StartFailed, match=f"port {address['port']}.*is taken"):
+            RedisProcess({"directory": str(directory)}).adopt(address)
