@@ -164,7 +164,9 @@ class RedisProcess:
             except OSError:
                 pass  # it is there but busy
             if inside:
-                return True  # however busy, it is the one that holds the data
+                # However busy, it is the one that holds the data, and that was written down here.
+                self.pid = self.pid or address["pid"]
+                return True
             if self.pid:
                 return bool(self.pid == address["pid"])
             if time.monotonic() > deadline:

@@ -25,7 +25,7 @@ from tests.embedded import (  # noqa: F401
     real_server_fixture,
     wait_until_ended,
 )
-from tests.servers import RedisServer, server_binaries, wait_for
+from tests.servers import RedisServer, freeze, server_binaries, wait_for
 
 #: Below it no path fits a Unix socket: the server listens at a loopback port.
 DEEP = "/".join(["a-long-name-of-a-directory"] * 5)
@@ -205,3 +205,24 @@ def test_a_port_that_is_taken_and_silent_is_an_error(
         }  # fmt: skip
         with pytest.raises(StartFailed, match=f"port {address['port']}.*is taken"):
             RedisProcess({"directory": str(directory)}).adopt(address)
+
+
+def test_a_busy_server_is_adopted_and_ended(
+    real_server: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What listens in the directory holds its data, also if it says nothing."""
+    monkeypatch.setattr(_redis_process, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(_redis_process, "REPLY_SECONDS", 0.05)
+    settings = {
+        "directory": str(directory), "socket_path": str(directory / "redis.sock"),
+        "persist": "rdb", "binary": server_binaries()[real_server],
+    }  # fmt: skip
+    started, adopting = RedisProcess(settings), RedisProcess(settings)
+    address = started.start()
+    try:
+        freeze(started.pid)
+        assert adopting.adopt(address | {"pid": started.pid})
+        adopting.stop(address)
+        wait_for(lambda: ended(started.pid))
+    finally:
+        started.stop(address)
