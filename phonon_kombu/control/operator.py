@@ -9,7 +9,7 @@ from ..errors import ConfigurationError, JobError, NotClaimed, NotStalled, Phono
 from ..store.closing import Closing
 from ..store.scripts import load
 from ..thoonk.base import job_id, milliseconds
-from .queues import Queues, queue_name
+from .queues import Queues, queue_name, slices
 from .records import JobInfo, Outcome, Refusal
 from .session import open_session
 from .sight import LISTED, Sight, check_task, no_job
@@ -255,12 +255,13 @@ class Operator(Sight, Closing):
     ) -> None:
         if queue is not None:
             self.status(queue)
-        for start in range(0, len(ids), ACT_SLICE):
-            part = ids[start : start + ACT_SLICE]
+        sent: set[tuple[str, str]] = set()  # a job may be named twice: by its task's id and its own
+        for part in slices(list(dict.fromkeys(ids)), ACT_SLICE):
             wanted: list[JobInfo] = []
             for task_id, found in self.find_many(part, queue).items():
                 fit = [job for job in found if job.state in action.states]
-                wanted += fit
+                wanted += [job for job in fit if (job.queue, job.id) not in sent]
+                sent.update((job.queue, job.id) for job in fit)
                 if not found:
                     outcome.refuse(_refusal(task_id, None, no_job(task_id, queue)))
                 elif not fit:

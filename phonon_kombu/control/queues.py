@@ -111,7 +111,7 @@ class Queues:
             (
                 (b"ZRANGE", keys.beats, b"0", b"-1", b"WITHSCORES"),
                 (b"HGETALL", keys.about),
-                (b"SMEMBERS", keys.dying),
+                (b"ZRANGE", keys.dying, b"0", b"-1"),
                 (b"TIME",),
             ),
             repeat=True,

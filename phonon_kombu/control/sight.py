@@ -46,10 +46,10 @@ class Sight(Queues):
         names = [queue_name(queue)] if queue is not None else sorted(self._names())
         found: dict[str, list[JobInfo]] = {_known_id(task_id): [] for task_id in task_ids}
         for ids in slices(list(found), LOOK_SLICE // (NUMBERS + 1)):
-            wanted = {}
+            wanted: dict[str, list[str]] = {}  # of each job's id the tasks that it is one of
             for task_id in ids:
-                wanted[task_id] = task_id
-                wanted |= {f"{task_id}~{n}": task_id for n in range(1, NUMBERS + 1)}
+                for name in (task_id, *(f"{task_id}~{n}" for n in range(1, NUMBERS + 1))):
+                    wanted.setdefault(name, []).append(task_id)
             for part in slices(names, QUEUE_SLICE):
                 calls = [lookup_call(self.keys(n), [job_id(i) for i in wanted]) for n in part]
                 met, now = [], 0.0
@@ -57,7 +57,8 @@ class Sight(Queues):
                     now = reply[0] / 1000
                     met += [(name, one) for one in descriptions(reply[1:])]
                 for info in self._infos(met, now):
-                    found[wanted[info.id]].append(info)
+                    for task_id in wanted[info.id]:
+                        found[task_id].append(info)
         return found
 
     def get(self, task_id: str, queue: str | None = None) -> JobInfo:

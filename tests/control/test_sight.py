@@ -17,6 +17,7 @@ from kombu import Connection
 
 from phonon_kombu.control import JobInfo, Operator
 from phonon_kombu.errors import ConfigurationError, NotFound
+from phonon_kombu.store.scripts import load
 from tests.control.holder import holding
 from tests.servers import RedisServer, wait_for
 
@@ -106,7 +107,12 @@ def test_all_jobs_of_a_task_that_was_published_again(app: Celery, operator: Oper
         message.ack()
         message.channel.flush()
     assert [job.id for job in operator.find(result.id, "shop")] == [f"{result.id}~1"]
-    assert operator.find(f"{result.id}~1")[0].task_id == result.id
+    numbered = f"{result.id}~1"
+    assert operator.find(numbered)[0].task_id == result.id
+    for ids in ([result.id, numbered], [numbered, result.id, numbered]):
+        both = operator.find_many(ids)
+        assert [job.id for job in both[numbered]] == [numbered]
+        assert {job.id for job in both[result.id]} == {result.id, numbered}
 
 
 def test_who_holds_a_job(app: Celery, operator: Operator) -> None:
@@ -121,6 +127,16 @@ def test_who_holds_a_job(app: Celery, operator: Operator) -> None:
         assert job.owner.startswith(f"{node.id}.")
         assert (node.host, node.pid, node.queues) == (job.host, job.pid, ("shop",))
         assert node.beat_seconds is not None and 0 <= node.beat_seconds < 60
+
+
+def test_a_dead_worker_whose_jobs_are_being_given_back(operator: Operator) -> None:
+    keys = operator.node_keys
+    about = json.dumps({"host": "far", "pid": 7}).encode()
+    for node in (b"dead", b"lives"):
+        operator.link.run(load("node/beat").prepare(keys), (node, node, about, b"1"))
+    assert operator.link.run(load("node/bury").prepare(keys), (b"dead", b"dead", b"60000"))
+    nodes = [(node.id, node.host, node.pid, node.beat_seconds is None) for node in operator.nodes()]
+    assert nodes == [("lives", "far", 7, False), ("dead", "far", 7, True)]
 
 
 def listing(operator: Operator, limit: int = 7, **where: Any) -> list[JobInfo]:
