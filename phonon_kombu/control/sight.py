@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from urllib.parse import quote, unquote
 
 from ..errors import ConfigurationError, NotFound
@@ -20,6 +21,12 @@ NUMBERS = 16
 
 #: Slices of the server's jobs that one page looks through, when few of them are wanted.
 PAGE_LOOKS = 100
+
+#: How much of an envelope comes with a listing (``include/record.lua``), bytes.
+HEAD_BYTES = 16384
+
+#: Longer envelopes that are read in one write.
+HEAD_SLICE = 20
 
 #: A queue and a state: what one listing of jobs is about.
 Place = tuple[str, str]
@@ -189,7 +196,22 @@ class Sight(Queues):
         }
         return {owner: (node, node.beat_seconds is not None) for owner, node in known.items()}
 
+    def _whole(self, found: Sequence[tuple[str, Description]]) -> list[tuple[str, Description]]:
+        """The same jobs; of those whose envelope was cut the head is read once more, all of it."""
+        whole = list(found)
+        cut = [i for i, (_, one) in enumerate(whole) if len(one.head) == HEAD_BYTES]
+        for part in slices([i for i in cut if whole[i][1].head.startswith(b"{")], HEAD_SLICE):
+            calls = [
+                lookup_call(self.keys(queue), [one.id.encode("utf-8", "surrogateescape")])
+                for queue, one in (whole[i] for i in part)
+            ]
+            for i, reply in zip(part, self.link.send(calls, repeat=True), strict=True):
+                for again in descriptions(reply[1:]):  # none, if it is gone by now
+                    whole[i] = (whole[i][0], replace(whole[i][1], head=again.head))
+        return whole
+
     def _infos(self, found: Sequence[tuple[str, Description]], now: float) -> list[JobInfo]:
+        found = self._whole(found)
         owners = self._owners(one for _, one in found)
         infos = []
         for queue, one in found:

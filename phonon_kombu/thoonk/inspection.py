@@ -66,7 +66,9 @@ class Description:
     #: 0, taken first, to 9.
     level: int
     size_bytes: int
-    #: The first line of the item, up to 16 KB: the envelope of a message.
+    #: The first line of the item: the envelope of a message. Up to 16 KB of it, all of it where
+    #: one job is described alone. What is longer goes without its body if that is in it, as in
+    #: a message of stock kombu.
     head: bytes
 
 

@@ -100,9 +100,11 @@ def test_a_body_that_may_not_be_read_is_not_read(
     assert reader.AsyncResult(result.id).state == "REVOKED"
 
 
-def test_a_chord_learns_of_a_revoked_part(app: Celery) -> None:
+@pytest.mark.parametrize("headers", [{}, {"much": "x" * 100_000}], ids=["", "long headers"])
+def test_a_chord_learns_of_a_revoked_part(app: Celery, headers: dict[str, str]) -> None:
     add = app.tasks["shop.add"]
-    body = chord([add.s(1, 1), add.s(2, 2)])(app.signature("shop.mail", ignore_result=False))
+    header = [add.s(n, n).set(headers=headers) for n in range(2)]
+    body = chord(header)(app.signature("shop.mail", ignore_result=False))
     app.control.revoke([result.id for result in body.parent.results])
     assert {result.state for result in body.parent.results} == {"REVOKED"}
     wait_for(lambda: body.state == "FAILURE", message=f"the chord's body is {body.state}")

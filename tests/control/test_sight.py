@@ -233,6 +233,31 @@ def test_messages_that_are_none_are_seen_too(app: Celery, operator: Operator) ->
     assert operator.get(stock).task == "old"
 
 
+def test_messages_whose_headers_are_long_or_come_behind_a_long_body(
+    app: Celery, operator: Operator
+) -> None:
+    """Ours have the body behind their envelope, stock kombu's in front of the headers."""
+    feed = operator.session.job("shop")
+    headers = {"task": "old", "id": "stock", "lang": "py"}
+    for n, body in enumerate(("x" * 50_000, '\\"' * 30_000, "\\" * 30_001, "")):
+        message = {"body": body, "content-type": "text", "headers": headers, "properties": {}}
+        feed.put(json.dumps(message), id=f"stock{n}")
+        feed.put(json.dumps(message, separators=(",", ":")), id=f"tight{n}")
+    for n in range(3):
+        options = {"argsrepr": "y" * 60_000, "task_id": f"ours{n}"}
+        app.tasks["shop.add"].apply_async(("x" * 50_000, n), **options)
+    feed.put("z" * 50_000, id="none")
+
+    assert {job.id: job.task for job in operator.jobs()} == {
+        **{f"{kind}{n}": "old" for kind in ("stock", "tight") for n in range(4)},
+        **{f"ours{n}": "shop.add" for n in range(3)},
+        "none": None,
+    }
+    assert operator.get("stock1").headers == headers
+    assert [job.args for job in operator.find("ours1")] == ["y" * 60_000]
+    assert operator.stall(task="old").done == 8
+
+
 def test_a_queue_that_was_flushed_under_its_publishers(
     app: Celery, operator: Operator, redis_client: redis.Redis
 ) -> None:

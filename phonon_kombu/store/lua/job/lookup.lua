@@ -5,12 +5,13 @@ ARGV    1+ ids (a few hundred at the most)
 RETURNS the server's clock (ms), then for each job that exists: its id, its state, when it was put
         (ms; '' for a stalled one), when it was claimed, when it falls due, when it expires ('' each
         if it does not), how often it was cancelled ('': never delivered before), its owner, why it
-        is stalled, its level ('': 0), the size of its item, the item's first line
+        is stalled, its level ('': 0), the size of its item, the item's first line: up to 16 KB
+        of it, all of it where a single job is asked for
 ERRORS  none   STATES unchanged   COST O(ids * log n), and the size of their items ]]
 --- @include now
 local items, claimed, scheduled, stalled, published = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local cancelled, owners, reasons, priorities = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local deadlines = KEYS[10]
+local deadlines, whole = KEYS[10], #ARGV == 1
 --- @include state
 --- @include record
 local reply = { now() }

@@ -12,7 +12,7 @@ ERRORS  none   STATES unchanged   COST O(limit * log n), and the size of the ite
 --- @include now
 local items, claimed, scheduled, stalled, published = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local cancelled, owners, reasons, priorities = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local deadlines = KEYS[10]
+local deadlines, whole = KEYS[10], false
 --- @include state
 --- @include record
 local wanted, cursor = ARGV[1], ARGV[2]
