@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeGuard
 
 from ..thoonk import Description
+from ..transport import codec
 
 #: How a task's further jobs are numbered while the first is there (``include/accept.lua``).
 _NUMBERED = re.compile(r"~(?:[0-9]{1,2}|[0-9a-f]{40})\Z")
@@ -167,7 +168,7 @@ def job_info(
     """A described job as an operator sees it; `node` is its owner's process, if known."""
     headers = headers_of(found.head)
     task_id = headers.get("id")
-    if not isinstance(task_id, str) or not found.id.startswith(task_id):
+    if not isinstance(task_id, str) or not found.id.startswith(job_name(task_id)):
         task_id = _NUMBERED.sub("", found.id)
     retries = headers.get("retries")
     return JobInfo(
@@ -195,6 +196,11 @@ def job_info(
         size_bytes=found.size_bytes,
         headers=headers,
     )
+
+
+def job_name(task_id: str) -> str:
+    """The id of a task's first job; of a task that is published again the others begin with it."""
+    return task_id if len(task_id) <= codec.LONGEST_ID else codec.job_id_of(task_id).decode()
 
 
 def headers_of(head: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ..thoonk import Description
 from ..thoonk.base import job_id, seconds
 from ..thoonk.inspection import LOOK_SLICE, STATES, descriptions, lookup_call
 from .queues import QUEUE_SLICE, Queues, beat_age, queue_name, slices
-from .records import JobInfo, Node, Page, job_info
+from .records import JobInfo, Node, Page, job_info, job_name
 
 #: The order in which a listing goes through the states.
 LISTED = ("claimed", "ready", "scheduled", "stalled")
@@ -52,10 +52,12 @@ class Sight(Queues):
             raise ConfigurationError(f"task_ids={task_ids!r}: it must be a list of ids")
         names = [queue_name(queue)] if queue is not None else sorted(self._names())
         found: dict[str, list[JobInfo]] = {_known_id(task_id): [] for task_id in task_ids}
-        for ids in slices(list(found), LOOK_SLICE // (NUMBERS + 1)):
+        for ids in slices(list(found), LOOK_SLICE // (NUMBERS + 2)):
             wanted: dict[str, list[str]] = {}  # of each job's id the tasks that it is one of
             for task_id in ids:
-                for name in (task_id, *(f"{task_id}~{n}" for n in range(1, NUMBERS + 1))):
+                first = job_name(task_id)
+                # (A job that is no task's may have a long id.)
+                for name in {task_id, first, *(f"{first}~{n}" for n in range(1, NUMBERS + 1))}:
                     wanted.setdefault(name, []).append(task_id)
             for part in slices(names, QUEUE_SLICE):
                 calls = [lookup_call(self.keys(n), [job_id(i) for i in wanted]) for n in part]

@@ -14,6 +14,7 @@ in it, as stock kombu writes its messages, is read as well.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from typing import Any
@@ -25,6 +26,9 @@ from ..errors import ItemTooLarge, MalformedItem
 
 #: Redis takes no larger value (``proto-max-bulk-len``).
 LARGEST_ITEM_BYTES = 512 * 1024 * 1024
+
+#: A longer id of a task is not used as a job's id: its digest is.
+LONGEST_ID = 255
 
 #: What most messages have is not written. An item that does not say it has it.
 USUAL = {"content-type": "application/json", "content-encoding": "utf-8"}
@@ -41,6 +45,14 @@ _getrandbits = random.getrandbits
 def new_id() -> str:
     """An id for a message that brings none, 32 hex digits."""
     return f"{_getrandbits(128):032x}"
+
+
+def job_id_of(task_id: str) -> bytes:
+    """The id of a task's job: the task's own, or its digest if it is too long for a key."""
+    name = task_id.encode("utf-8", "replace")
+    if len(task_id) <= LONGEST_ID:
+        return name
+    return hashlib.sha1(name, usedforsecurity=False).hexdigest().encode()
 
 
 def new_nonce() -> str:

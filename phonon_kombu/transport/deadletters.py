@@ -218,7 +218,7 @@ class Letters:
         if message is not None:
             headers, delayed = message["headers"], bool(message.get("delayed"))
             if "task" in headers and isinstance(headers.get("id"), str):
-                job_id = headers["id"].encode("utf-8", "replace")
+                job_id = codec.job_id_of(headers["id"])
             note_death(message, letter, queue)
             circle = {d["queue"] for d in headers["x-death"] if d["reason"] != "rejected"}
             rejected = any(d["reason"] == "rejected" for d in headers["x-death"])

@@ -19,9 +19,6 @@ from .routing import Router, binding_field
 
 logger = logging.getLogger("phonon_kombu.transport")
 
-#: Ids of tasks that are longer than this are not used as job ids.
-LONGEST_ID = 255
-
 #: A message with this header is put into its queue stalled, for the reason that it gives.
 STALL = "x-stall"
 
@@ -172,12 +169,13 @@ class Publishing(Fanout, Jobs):
         prepared = self._prepared_put(queue, -1 if plain else level)
         task_id = headers.get("id") if "task" in headers else None
         tag = properties.get(codec.NONCE)
-        if task_id and type(task_id) is str and len(task_id) <= LONGEST_ID:
+        if task_id and type(task_id) is str:
             # Told apart from another publish of the same task by the tag in the item; kept in
             # the properties, so that the same publish repeated is known by it.
             if tag is None:
                 tag = properties[codec.NONCE] = codec.new_nonce()
-            job_id, other_id = task_id.encode("utf-8", "replace"), f"{task_id}~".encode()
+            job_id = codec.job_id_of(task_id)
+            other_id = job_id + b"~"
         else:
             if tag is None:
                 tag = properties[codec.NONCE] = codec.new_id()

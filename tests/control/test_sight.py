@@ -115,6 +115,25 @@ def test_all_jobs_of_a_task_that_was_published_again(app: Celery, operator: Oper
         assert {job.id for job in both[result.id]} == {result.id, numbered}
 
 
+def test_a_task_whose_id_is_too_long_for_a_job(app: Celery, operator: Operator) -> None:
+    long, other = "long" * 100, "long" * 100 + "!"
+    for task_id in (long, other, long):
+        app.tasks["shop.add"].apply_async((1, 1), task_id=task_id)
+    found = operator.find_many([long, other])
+    assert {task_id: len(jobs) for task_id, jobs in found.items()} == {long: 2, other: 1}
+    assert {job.task_id for job in found[long]} == {long}
+    assert all(len(job.id) < 100 for job in operator.jobs())
+    first, second = sorted(found[long], key=lambda job: job.id)
+    assert second.id == f"{first.id}~1"
+    assert [job.task_id for job in operator.find(second.id)] == [long]
+    feed = operator.session.job("shop")
+    for name in ("p" * 300, "\udcff"):
+        assert [job.id for job in operator.find(feed.put("x", id=name))] == [name]
+    app.control.revoke(long)
+    assert app.AsyncResult(long).state == "REVOKED"
+    assert operator.find(long) == [] and operator.retract(other).done == 1
+
+
 def test_who_holds_a_job(app: Celery, operator: Operator) -> None:
     result = app.tasks["shop.add"].delay(1, 1)
     with holding(app, 1):
