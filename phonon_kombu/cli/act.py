@@ -128,7 +128,7 @@ def _switch(
 ) -> None:
     with frame.operating(ctx) as operator:
         operator.status(*queues)  # all or none
-        changed = {name: getattr(operator, act)(name) for name in queues}
+        changed = {name: getattr(operator, act)(name) for name in dict.fromkeys(queues)}
     if as_json:
         out.as_json([{"queue": name, "changed": new} for name, new in changed.items()])
         return

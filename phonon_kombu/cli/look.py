@@ -35,7 +35,7 @@ def status(ctx: click.Context, queues: tuple[str, ...], internal: bool, as_json:
     from ..control.queues import is_internal
 
     with frame.operating(ctx) as operator:
-        found = operator.status(*queues, internal=internal)
+        found = operator.status(*dict.fromkeys(queues), internal=internal)
         nodes = operator.nodes()
     if as_json:
         out.as_json(

@@ -7,6 +7,7 @@ a terminal.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +16,10 @@ from typing import Any, NamedTuple
 import click
 
 COLOURS = {"ready": "green", "scheduled": "cyan", "claimed": "blue", "stalled": "yellow"}
+
+
+#: How deep what is printed as JSON may be nested; what lies deeper is left out.
+DEEPEST = 100
 
 
 class Column(NamedTuple):
@@ -77,7 +82,20 @@ def facts(rows: Sequence[tuple[str, Any]]) -> None:
 
 def as_json(value: Any) -> None:
     """Print JSON, indented for a person who looks at it after all."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    click.echo(json.dumps(_known_to_json(value), indent=2, default=str, allow_nan=False))
+
+
+def _known_to_json(value: Any, depth: int = DEEPEST) -> Any:
+    """`value` without what a publisher's JSON may have, and readers of JSON do not take."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict | list | tuple) and depth == 0:
+        return "..."
+    if isinstance(value, dict):
+        return {name: _known_to_json(one, depth - 1) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known_to_json(one, depth - 1) for one in value]
+    return value
 
 
 def colour() -> bool | None:

@@ -22,14 +22,7 @@ def open_session(
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError`, and redis-py's connection errors.
     """
-    if isinstance(target, str):
-        connection = Connection(target, transport_options=transport_options or {})
-    elif hasattr(target, "connection_for_write"):
-        connection = target.connection_for_write()
-    else:
-        raise ConfigurationError(
-            f"{type(target).__name__} is neither a Celery application nor the URL of a broker"
-        )
+    connection = _connection(target, transport_options or {})
     try:
         check_transport(connection)
         connection.connect()
@@ -46,6 +39,23 @@ def open_session(
         connection.release()
 
     return session, channel, close
+
+
+def _connection(target: Any, transport_options: dict[str, Any]) -> Any:
+    try:
+        if isinstance(target, str):
+            connection = Connection(target, transport_options=transport_options)
+        elif hasattr(target, "connection_for_write"):
+            connection = target.connection_for_write()
+        else:
+            raise ConfigurationError(
+                f"{type(target).__name__} is neither a Celery application nor the URL of a broker"
+            )
+        connection.get_transport_cls()
+    except (KeyError, ImportError) as error:  # kombu has no such transport, or cannot load it
+        reason = error.args[0] if error.args else error
+        raise ConfigurationError(f"the broker is none that kombu can talk to: {reason}") from None
+    return connection
 
 
 def check_transport(connection: Any) -> None:

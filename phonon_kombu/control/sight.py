@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from urllib.parse import quote, unquote
@@ -27,6 +28,10 @@ HEAD_BYTES = 16384
 
 #: Longer envelopes that are read in one write.
 HEAD_SLICE = 20
+
+#: The places within a queue and a state of which ``job/page`` gives the next slice.
+_SCANNED = re.compile(r"[0-9]{1,20}\Z")
+_RANKED = re.compile(r"-?(?:inf|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?):")
 
 #: A queue and a state: what one listing of jobs is about.
 Place = tuple[str, str]
@@ -157,7 +162,8 @@ class Sight(Queues):
                 "how old a stalled job is, is not known: choose by task or by queue"
             )
         # What was put in this very millisecond is no younger than nothing.
-        return self.clock() + 0.001 - seconds("older_than_seconds", older_than_seconds)
+        before = self.clock() + 0.001 - seconds("older_than_seconds", older_than_seconds)
+        return max(0.0, before)
 
     def _places(self, queue: str | None, state: str | None) -> list[Place]:
         """What a listing goes through."""
@@ -228,8 +234,11 @@ def _resume(places: list[Place], cursor: str | None) -> tuple[int, str | None]:
         return 0, None
     if not isinstance(cursor, str):
         raise ConfigurationError(f"{cursor!r} is no cursor of a page")
-    queue, state, inner = (unquote(part) for part in (*cursor.split("/"), "", "")[:3])
-    if cursor.count("/") != 2 or state not in STATES:
+    queue, state, inner = (
+        unquote(part, errors="surrogateescape") for part in (*cursor.split("/"), "", "")[:3]
+    )
+    place = _SCANNED if state == "stalled" else _RANKED
+    if cursor.count("/") != 2 or state not in STATES or not (inner == "" or place.match(inner)):
         raise ConfigurationError(f"{cursor!r} is no cursor of a page")
     if (queue, state) in places:
         return places.index((queue, state)), inner or None
@@ -248,7 +257,7 @@ def check_task(task: str | None) -> None:
 
 
 def _cursor(place: Place, inner: str | None) -> str:
-    return "/".join(quote(part, safe=":~") for part in (*place, inner or ""))
+    return "/".join(quote(part, ":~", errors="surrogateescape") for part in (*place, inner or ""))
 
 
 def no_job(task_id: str, queue: str | None = None) -> NotFound:

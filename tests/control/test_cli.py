@@ -154,7 +154,9 @@ def test_pause_and_resume(app: Celery, run: Run, operator: Operator) -> None:
     assert not any(status.paused for status in operator.status())
     assert ok(run("pause", "shop", "other")) == "Queue shop is paused.\nQueue other is paused.\n"
     assert ok(run("pause", "shop")) == "Queue shop was paused already.\n"
-    assert json.loads(ok(run("resume", "shop", "--json"))) == [{"queue": "shop", "changed": True}]
+    twice = json.loads(ok(run("resume", "shop", "shop", "--json")))
+    assert twice == [{"queue": "shop", "changed": True}]
+    assert len(json.loads(ok(run("status", "shop", "shop", "--json")))["queues"]) == 1
     assert ok(run("resume", "shop")) == "Queue shop was not paused.\n"
 
 
@@ -242,6 +244,21 @@ def test_no_server_and_no_broker_of_ours(run: Run, redis_server: RedisServer) ->
     assert run("status", app=wrong).exit_code in (2, 69)
     for one in (result, refused):
         assert "secret" not in one.output and "Traceback" not in one.output
+
+
+def test_json_of_headers_that_json_does_not_know(app: Celery, run: Run, operator: Operator) -> None:
+    deep = "[" * 600 + "]" * 600
+    item = '{"headers":{"task":"odd","nan":[NaN,-Infinity],"deep":' + deep + "}}\n[]"
+    operator.session.job("shop").put(item, id="odd")
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    for words in (["show", "odd"], ["jobs"]):
+        found = json.loads(ok(run(*words, "--json")), parse_constant=refuse)
+        (job,) = found["jobs"] if words == ["jobs"] else found
+        assert job["headers"]["nan"] == [None, None] and job["headers"]["deep"][0][0]
+    assert operator.get("odd").as_dict()["headers"] == operator.get("odd").headers
 
 
 def test_a_message_does_nothing_to_the_terminal(app: Celery, run: Run, operator: Operator) -> None:

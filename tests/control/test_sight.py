@@ -195,6 +195,8 @@ def test_pages_by_age(app: Celery, operator: Operator, redis_client: redis.Redis
     young = [add.apply_async((n, n), task_id=f"b{n}").id for n in range(10)]
     assert [j.id for j in listing(operator, older_than_seconds=3600)] == old
     assert [j.id for j in listing(operator, older_than_seconds=0)] == old + young
+    # Longer ago than Redis's clock counts.
+    assert listing(operator, older_than_seconds=30_000 * 86_400) == []
     with pytest.raises(ConfigurationError, match="is not known"):
         operator.page(state="stalled", older_than_seconds=1)
 
@@ -228,12 +230,24 @@ def test_a_cursor_of_a_queue_that_is_gone(app: Celery, operator: Operator) -> No
     assert [job.queue for job in operator.page(cursor=page.cursor).jobs] == ["c"] * 5
 
 
+def test_pages_of_names_that_are_no_utf8(operator: Operator) -> None:
+    names = ["", "\udce9", "[red]*/%", "\u2028"]
+    for queue in names:
+        for name in names:
+            operator.session.job(f"q{queue}").put("x", id=f"j{name}")
+    expected = [(f"q{queue}", f"j{name}") for queue in names for name in names]
+    found = [(job.queue, job.id) for job in listing(operator, limit=1)]
+    assert len(found) == len(expected) and set(found) == set(expected)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"state": "lost"}, {"limit": 0}, {"limit": 1000}, {"cursor": "??"}, {"cursor": "shop/lost/"},
+     {"cursor": "shop/ready/x:y"}, {"cursor": "shop/claimed/nan:y"}, {"cursor": "shop/stalled/x"},
      {"older_than_seconds": -1}, {"older_than_seconds": "a day"}],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(operator: Operator, options: dict[str, Any]) -> None:
+    operator.session.job("shop").put("x")
     with pytest.raises(ConfigurationError):
         operator.page(**options)
 
@@ -307,6 +321,8 @@ def test_another_broker_is_refused(redis_server: RedisServer) -> None:
         Operator("memory://")
     with pytest.raises(ConfigurationError, match="neither a Celery application nor the URL"):
         Operator(Connection("memory://"))
+    with pytest.raises(ConfigurationError, match="No such transport: bogus"):
+        Operator("bogus://localhost")
     with pytest.raises(redis.ConnectionError):
         Operator("phonon://127.0.0.1:1/0")
 
