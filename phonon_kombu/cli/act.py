@@ -80,7 +80,8 @@ def cancel(
     """
     with frame.operating(ctx) as operator:
         if not yes:
-            _ask(operator, ids, where, ("claimed",), "Put back", "Those that run will run twice.")
+            claimed, warning = ("claimed",), "Those that run will run twice."
+            _ask(operator, ids, where, claimed, claimed, "Put back", warning)
         outcome = operator.cancel(*ids, delay_seconds=delay, **_where(where))
     _tell(outcome, "put back", as_json)
 
@@ -100,7 +101,7 @@ def retract(
     with frame.operating(ctx) as operator:
         if not yes:
             usual = ("ready", "scheduled", "stalled")
-            _ask(operator, ids, where, usual, "Delete", "This cannot be undone.")
+            _ask(operator, ids, where, frame.STATES, usual, "Delete", "This cannot be undone.")
         outcome = operator.retract(*ids, **_where(where))
     _tell(outcome, "deleted", as_json)
 
@@ -150,14 +151,21 @@ def _ask(
     operator: Operator,
     ids: tuple[str, ...],
     options: dict[str, Any],
+    named: tuple[str, ...],
     usual: tuple[str, ...],
     verb: str,
     warning: str,
 ) -> None:
-    """Say how many jobs it is about, and let the user decide. Aborts if not."""
+    """Say how many jobs it is about, and let the user decide. Aborts if not.
+
+    Arguments:
+        named: in which states it is about jobs that are named by their ids.
+        usual: about which states it is where neither ids nor a state are given.
+    """
     where = _where(options)
     if ids:
-        count = sum(map(len, operator.find_many(ids, where["queue"]).values()))
+        found = itertools.chain.from_iterable(operator.find_many(ids, where["queue"]).values())
+        count = len({(job.queue, job.id) for job in found if job.state in named})
         if not count:
             return  # the operation says what is wrong
     elif not any(value is not None for value in where.values()):
@@ -172,7 +180,7 @@ def _ask(
         if not count:
             return
     number = f"more than {COUNTED:,} jobs" if count > COUNTED else out.plural(count, "job")
-    click.confirm(f"{verb} {number}? {warning}", abort=True, err=True)
+    frame.confirm(f"{verb} {number}? {warning}")
 
 
 def _tell(outcome: Outcome, done: str, as_json: bool) -> None:

@@ -102,6 +102,14 @@ def as_json(function: F) -> F:
     return option(function)
 
 
+def confirm(question: str) -> None:
+    """Ask; aborts unless the answer is yes. What cannot be asked, or answered, is not."""
+    try:
+        click.confirm(question, abort=True, err=True)
+    except (OSError, RuntimeError):  # a stream is closed, or full; click's Abort is one of these
+        raise click.Abort from None
+
+
 @contextmanager
 def operating(ctx: click.Context) -> Iterator[Operator]:
     """An operator of the application's broker; what goes wrong is told in a sentence."""

@@ -149,16 +149,20 @@ def show(
     Its queue, its state and since when, who has it, why it is stalled. There are several jobs if
     the task was published again while it was there, as a retry is.
     """
+    from ..errors import NotFound
+
     missing = []
     shown: list[tuple[JobInfo, str | None]] = []
     with frame.operating(ctx) as operator:
         if queue is not None:
             operator.status(queue)
         for task_id, found in operator.find_many(ids, queue).items():
-            if not found:
-                missing.append(task_id)
+            before = len(shown)
             for job in found:
-                shown.append((job, body_of(operator.item(job)) if body else None))
+                with suppress(NotFound):  # it has gone since
+                    shown.append((job, body_of(operator.item(job)) if body else None))
+            if len(shown) == before:
+                missing.append(task_id)
         now = operator.clock()
     if as_json:
         out.as_json(

@@ -34,7 +34,7 @@ class Column(NamedTuple):
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table."""
     cells = [[printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         try:
             return _rich(columns, cells)
         except ImportError:

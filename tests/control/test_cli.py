@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import pty
@@ -17,7 +19,7 @@ from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
 
 from phonon_kombu.cli import phonon, printing
-from phonon_kombu.control import Operator
+from phonon_kombu.control import JobInfo, Operator
 from tests.celery.exam import Exam
 from tests.celery.workers import run_celery
 from tests.control.holder import holding
@@ -105,6 +107,23 @@ def test_show(app: Celery, run: Run) -> None:
     assert "no job of task nobody is there" in missing.stderr
 
 
+def test_a_job_that_vanishes_while_it_is_shown(
+    app: Celery, run: Run, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, done, last = publish(app, 3)
+    read = Operator.item
+
+    def item(self: Operator, job: JobInfo) -> bytes:
+        if job.id == done:
+            operator.retract(done)
+        return read(self, job)
+
+    monkeypatch.setattr(Operator, "item", item)
+    shown = run("show", first, done, last, "--body", "--json")
+    assert [job["id"] for job in json.loads(shown.stdout)] == [first, last]
+    assert shown.exit_code == 1 and f"no job of task {done} is there" in shown.stderr
+
+
 def test_a_compressed_body_is_shown(app: Celery, run: Run) -> None:
     (task_id,) = publish(app, 1, compression="gzip")
     (found,) = json.loads(ok(run("show", task_id, "--body", "--json")))
@@ -138,12 +157,49 @@ def test_what_cannot_be_undone_is_asked(app: Celery, run: Run, operator: Operato
     assert operator.status("shop")[0].ready == 3
     assert ok(run("retract", ids[0], stdin="y\n")) == f"Job {ids[0]} of queue shop is deleted.\n"
     with holding(app, 1):
-        asked = run("cancel", "--state", "claimed", stdin="n\n")
-        assert "Put back 1 job? Those that run will run twice." in asked.stderr
+        # By ids it is about those that are claimed, too; named twice, about each once.
+        for words in (["--state", "claimed"], [*ids[1:], ids[1]]):
+            asked = run("cancel", *words, stdin="n\n")
+            assert "Put back 1 job? Those that run will run twice." in asked.stderr
+        unasked = run("cancel", ids[2])
+        assert unasked.exit_code == 1
+        assert unasked.stderr == f"Error: job '{ids[2]}' is not claimed: it is ready\n"
         ok(run("cancel", ids[1], "--yes", "--delay", "10m"))
         assert operator.get(ids[1]).state == "scheduled"
     assert ok(run("retract", "-Q", "shop", "-y")) == "2 jobs are deleted.\n"
     assert run("retract", "nobody", stdin="y\n").exit_code == 1
+
+
+class Full(io.StringIO):
+    """As /dev/full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_stream_is_closed(
+    app: Celery,
+    operator: Operator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As a shell's ``<&-`` closes it: a question that cannot be asked, or answered, is declined."""
+    (task_id,) = publish(app, 1)
+    context = CLIContext(app=app, no_color=True, workdir=None)
+    for stdin, stderr in ((None, sys.stderr), (io.StringIO("y\n"), Full())):
+        with monkeypatch.context() as closed:
+            closed.setattr(sys, "stdin", stdin)
+            closed.setattr(sys, "stderr", stderr)
+            # (click itself says "Aborted!" there, and does not mind what comes of it.)
+            with pytest.raises((SystemExit, OSError)):
+                phonon.main(["retract", task_id, "--json"], obj=context)
+        assert json.loads(capsys.readouterr().out)["error"] == "Declined"
+    assert operator.get(task_id).state == "ready"
+    monkeypatch.setattr(sys, "stdout", None)
+    for words in (["jobs"], ["status"], ["show", task_id]):
+        with pytest.raises(SystemExit) as ended:
+            phonon.main(words, obj=context)
+        assert ended.value.code == 0
 
 
 def test_pause_and_resume(app: Celery, run: Run, operator: Operator) -> None:
