@@ -43,6 +43,10 @@ class Failed(click.ClickException):
         #: Whether a program reads. What is printed already must not be followed by more.
         self.as_json = False
 
+    def format_message(self) -> str:
+        """The sentence, and what may stand on a line below, for a terminal."""
+        return "\n".join(map(out.printable, self.message.split("\n")))
+
     def show(self, file: IO[Any] | None = None) -> None:
         """Print it."""
         if self.as_json:

@@ -113,12 +113,14 @@ def printable(value: Any) -> str:
     if value is None:
         return "-"
     text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "replace").decode()
-        for one in text
-    )
+    if not text.isprintable():
+        text = "".join(
+            one if one.isprintable() else one.encode("unicode_escape", "replace").decode()
+            for one in text
+        )
+    # What the terminal does not know must not end the command in the middle of a table.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text if text.isascii() else text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def duration(seconds: float | None) -> str:

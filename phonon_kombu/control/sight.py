@@ -60,9 +60,7 @@ class Sight(Queues):
         for ids in slices(list(found), LOOK_SLICE // (NUMBERS + 2)):
             wanted: dict[str, list[str]] = {}  # of each job's id the tasks that it is one of
             for task_id in ids:
-                first = job_name(task_id)
-                # (A job that is no task's may have a long id.)
-                for name in {task_id, first, *(f"{first}~{n}" for n in range(1, NUMBERS + 1))}:
+                for name in _job_names(task_id):
                     wanted.setdefault(name, []).append(task_id)
             for part in slices(names, QUEUE_SLICE):
                 calls = [lookup_call(self.keys(n), [job_id(i) for i in wanted]) for n in part]
@@ -249,6 +247,14 @@ def _resume(places: list[Place], cursor: str | None) -> tuple[int, str | None]:
 def _known_id(task_id: str) -> str:
     job_id(task_id)  # refuses what is none
     return task_id
+
+
+def _job_names(task_id: str) -> list[str]:
+    """The ids that a task's jobs may have."""
+    first = job_name(task_id)
+    # A job that is no task's may have a long id.
+    long = [task_id] if first != task_id else []
+    return [first, *(f"{first}~{n}" for n in range(1, NUMBERS + 1)), *long]
 
 
 def check_task(task: str | None) -> None:

@@ -32,9 +32,9 @@ Run = Callable[..., Result]
 def run(app: Celery) -> Run:
     """Runs a command as Celery's command line does."""
 
-    def run(*words: str, stdin: str = "", app: Celery = app) -> Result:
+    def run(*words: str, stdin: str = "", app: Celery = app, charset: str = "utf-8") -> Result:
         context = CLIContext(app=app, no_color=True, workdir=None)
-        return CliRunner().invoke(phonon, words, obj=context, input=stdin)
+        return CliRunner(charset).invoke(phonon, words, obj=context, input=stdin)
 
     return run
 
@@ -329,6 +329,17 @@ def test_a_message_does_nothing_to_the_terminal(app: Celery, run: Run, operator:
         said = ok(run(*words))
         assert not set("\x1b\x07\u202e") & set(said)
     assert "\\x1b[31m\\nx\\u202e" in ok(run("jobs"))
+    operator.session.job(evil).put("x")
+    refused = run("status", "none")
+    assert "\\x1b[31m" in refused.stderr and not set("\x1b\x07\u202e") & set(refused.stderr)
+
+
+def test_what_the_terminal_cannot_show(app: Celery, run: Run, operator: Operator) -> None:
+    (task_id,) = publish(app, 1, argsrepr="caf\xe9 \u4e2d")
+    operator.stall(task_id, reason="[red]caf\xe9 \u4e2d[/]")
+    for words in (["show", task_id], ["jobs"]):
+        shown = run(*words, charset="latin-1")
+        assert shown.exit_code == 0 and b"[red]caf\xe9 \\u4e2d[/]" in shown.stdout_bytes
 
 
 def test_as_users_run_it(redis_server: RedisServer) -> None:
