@@ -17,6 +17,9 @@ from .records import Node, QueueStatus, node_of
 #: Queues asked in one write.
 QUEUE_SLICE = 50
 
+#: The type of a feed of jobs; none of one that nobody has declared. (A database may have others.)
+OF_JOBS = (b"job", None)
+
 #: Queues that Celery's workers use among themselves.
 _INTERNAL = ("celeryev.", "amq.gen-")
 
@@ -47,6 +50,10 @@ class Queues:
         """`queue` as a feed of jobs; it is not made if it does not exist."""
         return Job(self.session, queue)
 
+    def _kind_calls(self, queues: Iterable[str]) -> list[tuple[bytes, ...]]:
+        """The calls that tell of what type the feeds of these names are."""
+        return [(b"HGET", self.keys(queue).config, b"type") for queue in queues]
+
     # Queues --------------------------------------------------------------------------------
 
     def queues(self, internal: bool = False) -> list[str]:
@@ -67,12 +74,11 @@ class Queues:
         script, found = load("job/stats"), []
         for part in slices(names, QUEUE_SLICE):
             calls: list[Any] = [(script.prepare(self.keys(name)), ()) for name in part]
-            calls += [(b"HGET", self.keys(name).config, b"type") for name in part]
-            replies = self.link.send(calls, repeat=True)
+            replies = self.link.send([*calls, *self._kind_calls(part)], repeat=True)
             for name, stats, kind in zip(
                 part, replies[: len(part)], replies[len(part) :], strict=True
             ):
-                if stats[7] and kind in (b"job", None):
+                if stats[7] and kind in OF_JOBS:
                     ready, scheduled, claimed, stalled, publishes, finishes, oldest = stats[:7]
                     found.append(
                         QueueStatus(

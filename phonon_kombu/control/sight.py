@@ -11,7 +11,7 @@ from ..errors import ConfigurationError, NotFound
 from ..thoonk import Description
 from ..thoonk.base import job_id, seconds
 from ..thoonk.inspection import LOOK_SLICE, STATES, descriptions, lookup_call
-from .queues import QUEUE_SLICE, Queues, beat_age, queue_name, slices
+from .queues import OF_JOBS, QUEUE_SLICE, Queues, beat_age, queue_name, slices
 from .records import JobInfo, Node, Page, job_info, job_name
 
 #: The order in which a listing goes through the states.
@@ -64,10 +64,14 @@ class Sight(Queues):
                     wanted.setdefault(name, []).append(task_id)
             for part in slices(names, QUEUE_SLICE):
                 calls = [lookup_call(self.keys(n), [job_id(i) for i in wanted]) for n in part]
+                replies = self.link.send([*calls, *self._kind_calls(part)], repeat=True)
                 met, now = [], 0.0
-                for name, reply in zip(part, self.link.send(calls, repeat=True), strict=True):
+                for name, reply, kind in zip(
+                    part, replies[: len(part)], replies[len(part) :], strict=True
+                ):
                     now = reply[0] / 1000
-                    met += [(name, one) for one in descriptions(reply[1:])]
+                    if kind in OF_JOBS:
+                        met += [(name, one) for one in descriptions(reply[1:])]
                 for info in self._infos(met, now):
                     for task_id in wanted[info.id]:
                         found[task_id].append(info)

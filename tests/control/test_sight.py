@@ -53,10 +53,19 @@ def test_queues_of_celerys_own_are_left_out(app: Celery, operator: Operator) -> 
 
 
 def test_a_feed_that_is_no_job_feed_is_no_queue(operator: Operator) -> None:
+    feed = operator.session.feed("news")
+    feed.publish("x", id="1")
+    sorted_feed = operator.session.sorted_feed("order")
+    assert sorted_feed.publish("x") == "1"
     operator.session.queue("items").put("x")
-    assert operator.queues() == []
-    with pytest.raises(NotFound):
-        operator.status("items")
+    assert operator.queues() == [] and operator.find("1") == operator.find("1", "order") == []
+    for act in (operator.retract, operator.stall):
+        with pytest.raises(NotFound):
+            act("1")
+    assert feed.get_item("1") == sorted_feed.get_item("1") == "x"
+    for name in ("items", "news", "order"):
+        with pytest.raises(NotFound):
+            operator.status(name)
 
 
 def test_unknown_queues_are_refused_and_not_made(app: Celery, operator: Operator) -> None:
