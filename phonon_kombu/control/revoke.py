@@ -66,11 +66,13 @@ class Control(StockControl):
         Returns and raises as :meth:`celery.app.control.Control.revoke`; also
         connection errors of the broker and of the result backend.
         """
+        if not isinstance(task_id, str):
+            task_id = list(task_id)  # it may be read only once
         replies = super().revoke(
             task_id, destination=destination, terminate=terminate, signal=signal, **kwargs
         )
         if not destination and is_ours(self.app.connection_for_write()):
-            ids = [task_id] if isinstance(task_id, str) else list(task_id)
+            ids = [task_id] if isinstance(task_id, str) else task_id
             for start in range(0, len(ids), SLICE):
                 self._retract(ids[start : start + SLICE])
         return replies

@@ -33,7 +33,7 @@ def test_several_at_once_and_by_their_results(app: Celery, operator: Operator) -
     results = [add.delay(n, n) for n in range(250)]
     operator.stall(results[0].id)
     results[1].revoke()
-    app.control.terminate([result.id for result in results])
+    app.control.terminate(result.id for result in results)
     assert operator.status("shop")[0].ready == operator.status("shop")[0].stalled == 0
     assert {result.state for result in results} == {"REVOKED"}
 
