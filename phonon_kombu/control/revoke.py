@@ -78,7 +78,9 @@ class Control(StockControl):
         return replies
 
     def _retract(self, ids: list[str]) -> None:
-        for task_id, found in self.jobs.find_many(ids).items():
+        for task_id, named in self.jobs.find_many(ids).items():
+            # (By the id of a further job a task is not revoked, and no worker told to.)
+            found = [job for job in named if job.task_id == task_id]
             held = any(job.state == "claimed" for job in found)
             gone: JobInfo | None = None
             item = b""

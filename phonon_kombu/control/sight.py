@@ -74,7 +74,9 @@ class Sight(Queues):
                         met += [(name, one) for one in descriptions(reply[1:])]
                 for info in self._infos(met, now):
                     for task_id in wanted[info.id]:
-                        found[task_id].append(info)
+                        # Of another task the name may end as if it were numbered.
+                        if task_id in (info.id, info.task_id):
+                            found[task_id].append(info)
         return found
 
     def get(self, task_id: str, queue: str | None = None) -> JobInfo:

@@ -124,6 +124,19 @@ def test_all_jobs_of_a_task_that_was_published_again(app: Celery, operator: Oper
         assert {job.id for job in both[result.id]} == {result.id, numbered}
 
 
+def test_tasks_whose_ids_look_like_those_of_further_jobs(app: Celery, operator: Operator) -> None:
+    add = app.tasks["shop.add"]
+    for task_id in ("order", "order~1", "order"):
+        add.apply_async((1, 1), task_id=task_id)
+    assert [job.id for job in operator.find("order")] == ["order", "order~2"]
+    assert [job.id for job in operator.find("order~1")] == ["order~1"]
+    app.control.revoke(["order~2", "order"])
+    assert operator.find("order") == [] and operator.get("order~1").state == "ready"
+    assert [app.AsyncResult(name).state for name in ("order", "order~1", "order~2")] == [
+        "REVOKED", "PENDING", "PENDING"
+    ]  # fmt: skip
+
+
 def test_a_task_whose_id_is_too_long_for_a_job(app: Celery, operator: Operator) -> None:
     long, other = "long" * 100, "long" * 100 + "!"
     for task_id in (long, other, long):
