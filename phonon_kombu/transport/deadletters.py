@@ -238,7 +238,7 @@ class Letters:
             channel.link.run(
                 put,
                 (
-                    job_id, item, job_id + b"~" + nonce.encode(), b"%d" % level, b"0", b"", b"",
+                    job_id, item, job_id + b"~", b"%d" % level, b"0", b"", b"",
                     binding, b"", b"", b"", channel.order,
                 ),
             )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from kombu import Exchange, Queue
 
+from phonon_kombu.control import Operator
 from phonon_kombu.thoonk import Thoonk
 from tests.kombu.exam import Broker, DrainPump, Inbox, PumpFactory
 from tests.servers import wait_for
@@ -48,6 +49,16 @@ def test_a_rejected_message(broker: Broker) -> None:
     }  # fmt: skip
     first = {n: letter.headers[f"x-first-death-{n}"] for n in ("reason", "queue", "exchange")}
     assert first == {"reason": "rejected", "queue": "q", "exchange": ""}
+
+
+def test_the_letters_of_one_task_are_found_by_its_id(broker: Broker) -> None:
+    with broker.connection() as connection:
+        for n in range(2):
+            broker.send(lettered(), n, headers={"task": "shop.add", "id": "t"})
+            connection.default_channel.basic_get("q").reject()
+        wait_for(lambda: broker.size("dead") == 2, message="they did not arrive")
+    with Operator(broker.url) as operator:
+        assert [job.id for job in operator.find("t", "dead")] == ["t", "t~1"]
 
 
 def test_deaths_are_counted_by_queue_and_reason(broker: Broker) -> None:
