@@ -125,7 +125,7 @@ def printable(value: Any) -> str:
 
 def duration(seconds: float | None) -> str:
     """Seconds as people say them: two units at the most."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return "-"
     if seconds < 10:
         return f"{max(0.0, seconds):.1f}s"
@@ -142,7 +142,10 @@ def moment(at: float | None, now: float) -> str | None:
     """A time and how far away it is; None for none."""
     if at is None:
         return None
-    local = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    try:
+        local = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, ValueError, OSError):  # beyond the calendar: who has written that?
+        return str(at)
     away = f"{duration(now - at)} ago" if at <= now else f"in {duration(at - now)}"
     return f"{local} ({away})"
 

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.bin.base import CLIContext
+from click.testing import CliRunner, Result
 from kombu import pools
 
+from phonon_kombu.cli import phonon
 from phonon_kombu.control import Operator
+from tests.control.commands import Run
 from tests.servers import RedisServer
 
 
@@ -63,3 +67,14 @@ def operator(app: Celery) -> Iterator[Operator]:
     """An operator of its broker."""
     with Operator(app) as operator:
         yield operator
+
+
+@pytest.fixture
+def run(app: Celery) -> Run:
+    """Runs a command as Celery's command line does."""
+
+    def run(*words: str, stdin: str = "", app: Celery = app, charset: str = "utf-8") -> Result:
+        context = CLIContext(app=app, no_color=True, workdir=None)
+        return CliRunner(charset).invoke(phonon, words, obj=context, input=stdin)
+
+    return run
