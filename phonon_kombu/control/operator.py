@@ -271,15 +271,15 @@ class Operator(Sight, Closing):
     def _act_on_all(
         self, action: Action, jobs: Iterable[JobInfo], begun: float, outcome: Outcome
     ) -> None:
-        part: list[JobInfo] = []
+        part: dict[str, JobInfo] = {}  # of one queue; SSCAN may give a job twice
         for job in jobs:
             if job.claimed_at is not None and job.claimed_at > begun:
                 break  # claimed meanwhile, perhaps because we have given it back
-            part.append(job)
+            part[job.id] = job
             if len(part) >= ACT_SLICE:
-                self._send(action, part, outcome)
-                part = []
-        self._send(action, part, outcome)
+                self._send(action, list(part.values()), outcome)
+                part = {}
+        self._send(action, list(part.values()), outcome)
 
     def _send(self, action: Action, jobs: list[JobInfo], outcome: Outcome) -> None:
         if not jobs:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
 
-from phonon_kombu.control import Operator
+from phonon_kombu.control import JobInfo, Operator
 from phonon_kombu.errors import ConfigurationError, JobError, NotClaimed, NotFound, NotStalled
 from phonon_kombu.thoonk import Thoonk
 from tests.control.holder import holding
@@ -160,6 +161,23 @@ def test_an_outcome_names_the_first_thousand(app: Celery, operator: Operator) ->
     operator.link.send([(script, (b"%d" % n, item, b"")) for n in range(1200)])
     outcome = operator.stall(queue="shop")
     assert (outcome.done, len(outcome.jobs)) == (1201, 1000)
+
+
+def test_a_job_that_the_server_lists_twice(
+    app: Celery, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As SSCAN does at times, of a set that is being emptied: it refuses nothing."""
+    publish(app, 130)
+    operator.stall(queue="shop")
+    walk = Operator._walk
+
+    def again(self: Operator, *args: Any) -> Iterator[JobInfo]:
+        jobs = list(walk(self, *args))
+        yield from jobs[:70] + jobs
+
+    monkeypatch.setattr(Operator, "_walk", again)
+    outcome = operator.retract(state="stalled")
+    assert (outcome.done, outcome.refused) == (130, 0)
 
 
 def test_pause_and_resume(app: Celery, operator: Operator) -> None:
