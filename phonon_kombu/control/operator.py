@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from ..errors import ConfigurationError, JobError, NotClaimed, NotStalled, PhononError
 from ..store.closing import Closing
 from ..store.scripts import load
-from ..thoonk.base import job_id, milliseconds
+from ..thoonk.base import milliseconds
 from .queues import Queues, queue_name, slices
 from .records import JobInfo, Outcome, Refusal
 from .session import open_session
-from .sight import LISTED, Sight, check_task, no_job
+from .sight import LISTED, Sight, check_task, no_job, wire_id
 
 #: Jobs that are acted on in one write.
 ACT_SLICE = 100
@@ -89,7 +89,7 @@ class Operator(Sight, Closing):
 
         def call(job: JobInfo) -> Any:
             keys = self.keys(job.queue)
-            return script.prepare(keys), (job_id(job.id), why, b"", keys.stall_channel)
+            return script.prepare(keys), (wire_id(job), why, b"", keys.stall_channel)
 
         return self._act(
             Action(
@@ -114,7 +114,7 @@ class Operator(Sight, Closing):
 
         def call(job: JobInfo) -> Any:
             keys = self.keys(job.queue)
-            return script.prepare(keys), (job_id(job.id), keys.retry_channel)
+            return script.prepare(keys), (wire_id(job), keys.retry_channel)
 
         return self._act(
             Action(
@@ -142,7 +142,7 @@ class Operator(Sight, Closing):
 
         def call(job: JobInfo) -> Any:
             keys = self.keys(job.queue)
-            args = (b"", b"cancel", delay, b"", keys.cancel_channel, job_id(job.id))
+            args = (b"", b"cancel", delay, b"", keys.cancel_channel, wire_id(job))
             return script.prepare(keys), args
 
         return self._act(
@@ -173,7 +173,7 @@ class Operator(Sight, Closing):
         return self._act(
             Action(
                 "retract",
-                lambda job: (script.prepare(self.keys(job.queue)), (job_id(job.id), only)),
+                lambda job: (script.prepare(self.keys(job.queue)), (wire_id(job), only)),
                 ("ready", "scheduled", "stalled") if waiting else LISTED,
                 ("ready", "scheduled", "stalled"),
                 JobError,

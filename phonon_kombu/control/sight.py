@@ -93,7 +93,7 @@ class Sight(Queues):
         """The message of a job as it is in Redis. Raises :exc:`~phonon_kombu.errors.NotFound`."""
         if not isinstance(job, JobInfo):
             raise ConfigurationError(f"{job!r} is no job: it must be one that was found here")
-        item = self.link.command(b"HGET", self.keys(job.queue).items, job_id(job.id))
+        item = self.link.command(b"HGET", self.keys(job.queue).items, wire_id(job))
         if item is None:
             raise no_job(job.id, job.queue)
         return bytes(item)
@@ -214,7 +214,7 @@ class Sight(Queues):
         cut = [i for i, (_, one) in enumerate(whole) if len(one.head) == HEAD_BYTES]
         for part in slices([i for i in cut if whole[i][1].head.startswith(b"{")], HEAD_SLICE):
             calls = [
-                lookup_call(self.keys(queue), [one.id.encode("utf-8", "surrogateescape")])
+                lookup_call(self.keys(queue), [wire_id(one)])
                 for queue, one in (whole[i] for i in part)
             ]
             for i, reply in zip(part, self.link.send(calls, repeat=True), strict=True):
@@ -248,6 +248,11 @@ def _resume(places: list[Place], cursor: str | None) -> tuple[int, str | None]:
         return places.index((queue, state)), inner or None
     # The queue was deleted meanwhile: on with the next one.
     return next((i for i, (name, _) in enumerate(places) if name > queue), len(places)), None
+
+
+def wire_id(job: JobInfo | Description) -> bytes:
+    """The id of a job that was met, as it is in Redis, whatever a raw client has taken for one."""
+    return job.id.encode("utf-8", "surrogateescape")
 
 
 def _known_id(task_id: str) -> str:

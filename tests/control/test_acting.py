@@ -163,6 +163,18 @@ def test_an_outcome_names_the_first_thousand(app: Celery, operator: Operator) ->
     assert (outcome.done, len(outcome.jobs)) == (1201, 1000)
 
 
+def test_jobs_of_ids_that_are_none(app: Celery, operator: Operator) -> None:
+    """A raw client may write them: they do not keep others from being dealt with."""
+    publish(app, 1)
+    append = operator.job("shop")._script("job/append")
+    operator.link.send([(append, (name, b"{}\n[]", b"")) for name in (b"a\0b", b"\0", b"\xff")])
+    assert operator.stall(queue="shop").done == operator.retry(queue="shop").done == 4
+    assert [operator.item(job) for job in operator.jobs()].count(b"{}\n[]") == 3
+    with holding(app, 1):
+        assert operator.cancel(queue="shop").done == 1
+    assert operator.retract(queue="shop").done == 4
+
+
 def test_a_job_that_the_server_lists_twice(
     app: Celery, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
