@@ -86,10 +86,11 @@ class Operator(Sight, Closing):
         if not isinstance(reason, str):
             raise ConfigurationError(f"reason={reason!r}: it must be a text")
         script, why = load("job/stall"), reason.encode("utf-8", "replace")
+        only = b"1" if not ids and where.get("state") is None else b""
 
         def call(job: JobInfo) -> Any:
             keys = self.keys(job.queue)
-            return script.prepare(keys), (wire_id(job), why, b"", keys.stall_channel)
+            return script.prepare(keys), (wire_id(job), why, b"", keys.stall_channel, only)
 
         return self._act(
             Action(
@@ -97,8 +98,8 @@ class Operator(Sight, Closing):
                 call,
                 LISTED,
                 ("ready", "scheduled"),
-                NotClaimed,
-                "",
+                JobError,
+                "is claimed by a worker",
                 same="stalled",
             ),
             ids,
@@ -142,7 +143,9 @@ class Operator(Sight, Closing):
 
         def call(job: JobInfo) -> Any:
             keys = self.keys(job.queue)
-            args = (b"", b"cancel", delay, b"", keys.cancel_channel, wire_id(job))
+            # From the worker that was seen to hold it: another may have it now, that is well.
+            owner = (job.owner or "").encode("utf-8", "surrogateescape")
+            args = (owner, b"cancel", delay, b"", keys.cancel_channel, wire_id(job))
             return script.prepare(keys), args
 
         return self._act(

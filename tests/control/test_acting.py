@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -161,6 +162,39 @@ def test_an_outcome_names_the_first_thousand(app: Celery, operator: Operator) ->
     operator.link.send([(script, (b"%d" % n, item, b"")) for n in range(1200)])
     outcome = operator.stall(queue="shop")
     assert (outcome.done, len(outcome.jobs)) == (1201, 1000)
+
+
+def test_a_job_that_is_claimed_between_the_look_and_the_act(
+    app: Celery, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken from the worker that was seen, or from none."""
+    send = Operator._send
+    with ExitStack() as taken:
+
+        def late(self: Operator, *args: Any) -> None:
+            if before:
+                before.pop()()
+            send(self, *args)
+
+        def claim() -> None:
+            taken.enter_context(holding(app, 1))
+
+        monkeypatch.setattr(Operator, "_send", late)
+        publish(app, 2)
+        before = [claim]
+        assert operator.stall(queue="shop").done == 1
+        (job,) = operator.jobs(state="claimed")
+
+        def pass_on() -> None:
+            taken.close()
+            claim()
+
+        before = [pass_on]
+        with pytest.raises(NotClaimed):
+            operator.cancel(job.id)
+        (again,) = operator.jobs(state="claimed")
+        assert again.id == job.id and again.owner != job.owner
+        assert operator.cancel(job.id).done == 1
 
 
 def test_jobs_of_ids_that_are_none(app: Celery, operator: Operator) -> None:

@@ -4,7 +4,8 @@ KEYS    1 items HASH   2 claimed ZSET   3 stalled SET   4 published ZSET   5 can
         11 config HASH
 ARGV    1 id   2 reason   3 owner ('' whatever state it is in: else only if this owner holds it)
         4 channel (none, or '': it is not announced)
-RETURNS id   ERRORS NOTFOUND, NOTCLAIMED
+        5 waiting ('1': a claimed one is left alone)
+RETURNS id, or nil if it was left alone   ERRORS NOTFOUND, NOTCLAIMED
 STATES  ready, scheduled, claimed -> stalled   COST O(log n) ]]
 local id, config = ARGV[1], KEYS[11]
 --- @include lifetime
@@ -13,6 +14,9 @@ if redis.call('HEXISTS', KEYS[1], id) == 0 then
 end
 if ARGV[3] ~= '' and redis.call('HGET', KEYS[6], id) ~= ARGV[3] then
   return redis.error_reply('NOTCLAIMED the job is not claimed by the caller')
+end
+if ARGV[5] == '1' and redis.call('ZSCORE', KEYS[2], id) then
+  return false
 end
 if redis.call('SADD', KEYS[3], id) == 0 then
   return id
