@@ -8,25 +8,18 @@ between. The same confirmation comes after a reconnect, and heals it in the same
 from __future__ import annotations
 
 import logging
-import select
-import selectors
+import os
 import socket
 import threading
-import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
-from celery import states
-from celery.backends.asynchronous import BaseResultConsumer
+from .waking import SLICE, Waking, drained, readable
 
 logger = logging.getLogger("phonon_kombu.backend")
-
-T = TypeVar("T")
-
-#: Channels of one SUBSCRIBE, and keys of one look.
-SLICE = 200
 
 #: Messages taken in before whoever waits looks whether his result is among them.
 BATCH = 200
@@ -37,7 +30,19 @@ LONGEST_WAIT_SECONDS = 1.0
 E_GIVEN_UP = "The result backend could not be reached again: the application must be restarted."
 
 
-class ResultConsumer(BaseResultConsumer):
+#: All consumers of this process, for the child of a fork.
+_consumers: weakref.WeakSet[ResultConsumer] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for consumer in list(_consumers):
+        consumer.on_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class ResultConsumer(Waking):
     """Waits for results over one PUB/SUB connection. Safe between threads and greenlets.
 
     Whoever holds the token speaks on the connection, and he alone; others who wait meanwhile wait
@@ -53,8 +58,10 @@ class ResultConsumer(BaseResultConsumer):
         self.subscribed_to: set[bytes] = set()
         self._mute = threading.local()
         self._renew()
+        _consumers.add(self)
 
     def _renew(self) -> None:
+        super()._renew()
         self._token = threading.Lock()
         self._pubsub: Any = None
         #: Channels that are wanted (True) or not any more, in the order in which that was said.
@@ -109,26 +116,19 @@ class ResultConsumer(BaseResultConsumer):
         if token.acquire(blocking=False):
             try:
                 if self._pubsub is not None:
-                    self._settle()
-            except self._connection_errors:
-                self._lose()
+                    with suppress(*self._connection_errors), self._unbroken():
+                        self._settle()
             finally:
                 token.release()
 
-    def on_state_change(self, meta: dict[str, Any], message: Any) -> None:
-        """A task has a new state: tell those who wait for it."""
-        super().on_state_change(meta, message)
-        if meta["status"] in states.READY_STATES:
-            self._wishes.append((self.backend.get_key_for_task(meta["task_id"]), False))
+    def _done(self, task_id: str) -> None:
+        self._wishes.append((self.backend.get_key_for_task(task_id), False))
 
     # Waiting -------------------------------------------------------------------------------
 
     def on_wait_for_pending(self, result: Any, **kwargs: Any) -> None:
         """Look first: what is ready needs no subscription."""
-        for meta in self._known(result):
-            self.on_state_change(meta, None)
-            if meta["status"] in (states.SUCCESS, states.FAILURE):
-                self._drop_message(meta["task_id"])
+        self._look_up(result)
         if not result.on_ready.ready:
             self.want(result)
 
@@ -142,45 +142,34 @@ class ResultConsumer(BaseResultConsumer):
             return iter(())
         return iter(super().drain_events_until(p, timeout=timeout, on_interval=on_interval))
 
-    def _known(self, result: Any) -> Iterator[dict[str, Any]]:
-        """What is known of a task, or of those members of a group that are not ready yet."""
-        if getattr(result, "results", None) is None:
-            yield result._get_task_meta()
-            return
-        ids = list(pending_ids(result))
-        keys = [self.backend.get_key_for_task(id) for id in ids]
-        for start in range(0, len(keys), SLICE):
-            for value in self.backend.mget(keys[start : start + SLICE]):
-                if value:
-                    yield self.backend.decode_result(value)
-
-    def _drop_message(self, task_id: str) -> None:
-        """Nobody will come for what :meth:`on_state_change` has put aside for a later waiter."""
-        messages = self.backend._pending_messages
-        try:
-            buffered = messages.pop(task_id)
-        except KeyError:
-            return
-        messages.total -= len(buffered)
-
     def drain_events(self, timeout: float | None = None) -> None:
         """Take in what has come, or wait for it; for `timeout` seconds at the most."""
         wait = LONGEST_WAIT_SECONDS if timeout is None else min(timeout, LONGEST_WAIT_SECONDS)
         token = self._token
         if not token.acquire(blocking=False):
+            if self._teller == threading.get_ident():
+                # It is ours: one of those whom we tell waits himself.
+                self._take_in(wait)
+                return
             # Somebody else reads; his next message may be ours.
             if token.acquire(timeout=max(wait, 0.001)):
                 token.release()
             return
         try:
-            try:
-                self._talk(wait)
-            except self._connection_errors as error:
-                logger.debug("results: %r", error)
-                self._lose()
-                self._reconnect()
+            self._take_in(wait)
         finally:
             token.release()
+
+    def _take_in(self, seconds: float) -> None:
+        # What is left from before comes first: its reader was broken off.
+        if not self._heard:
+            try:
+                with self._unbroken():
+                    self._talk(seconds)
+            except self._connection_errors as error:
+                logger.debug("results: %r", error)
+                self._reconnect()
+        self._tell()
 
     def _talk(self, seconds: float) -> None:
         self._settle()
@@ -199,7 +188,7 @@ class ResultConsumer(BaseResultConsumer):
             if message is None:
                 continue
             if message["type"] == "message":
-                self.on_state_change(self.backend.decode_result(message["data"]), message)
+                self._heard.append((message["data"], message))
             elif message["type"] == "subscribe":
                 self._confirmed.append(message["channel"])
         if self._confirmed:
@@ -238,17 +227,27 @@ class ResultConsumer(BaseResultConsumer):
 
     def _look(self) -> None:
         """The server sends us these from now on: what came before that we fetch."""
-        confirmed, self._confirmed = self._confirmed, []
-        keys = [key for key in confirmed if key in self.subscribed_to]
+        keys = [key for key in self._confirmed if key in self.subscribed_to]
         for start in range(0, len(keys), SLICE):
-            for value in self.backend.mget(keys[start : start + SLICE]):
-                if value:
-                    self.on_state_change(self.backend.decode_result(value), None)
+            found = self.backend.mget(keys[start : start + SLICE])
+            self._heard.extend((value, None) for value in found if value)
+        self._confirmed.clear()
 
     # Losing and regaining the connection ---------------------------------------------------
 
+    @contextmanager
+    def _unbroken(self) -> Iterator[None]:
+        """Within we speak on the connection. If that is broken off, by whatever it may be, nobody
+        knows what was said: we subscribe and look anew."""
+        try:
+            yield
+        except BaseException:
+            self._lose()
+            raise
+
     def _lose(self) -> None:
         pubsub, self._pubsub = self._pubsub, None
+        self._confirmed.clear()
         # In front: a wish that was added since counts for more.
         self._wishes.extendleft((key, True) for key in self.subscribed_to)
         self.subscribed_to = set()
@@ -264,16 +263,12 @@ class ResultConsumer(BaseResultConsumer):
         try:
             self.backend.ensure(self._resume, ())
         except self._connection_errors as error:
-            self._lose()
             logger.critical(E_GIVEN_UP)
             raise RuntimeError(E_GIVEN_UP) from error
 
     def _resume(self) -> None:
-        try:
+        with self._unbroken():
             self._settle()
-        except self._connection_errors:
-            self._lose()
-            raise
 
     def stop(self) -> None:
         """Close the connection."""
@@ -286,11 +281,12 @@ class ResultConsumer(BaseResultConsumer):
 
     def on_after_fork(self) -> None:
         """In a forked child: its parent waits over the connection that we have inherited."""
-        pubsub, wanted = self._pubsub, self.subscribed_to
+        pubsub = self._pubsub
+        wishes = [*((key, True) for key in self.subscribed_to), *drained(self._wishes)]
         ends = (self._wake_r, self._wake_w)
         self.subscribed_to = set()
         self._renew()
-        self._wishes.extend((key, True) for key in wanted)
+        self._wishes.extend(wishes)
         for end in ends:
             if end is not None:
                 end.close()
@@ -312,40 +308,3 @@ class ResultConsumer(BaseResultConsumer):
         if self._wake_w is not None and self._token.locked():
             with suppress(OSError):
                 self._wake_w.send(b"x")
-
-
-def pending_ids(group: Any) -> Iterator[str]:
-    """The ids of a group's tasks, and of those of groups in it, that are not known to be ready."""
-    for member in group.results:
-        if getattr(member, "results", None) is not None:
-            yield from pending_ids(member)
-        elif member._cache is None:
-            yield member.id
-
-
-def drained(queue: deque[T]) -> list[T]:
-    """All that is in `queue`, taken out of it while others may add to it."""
-    found = []
-    with suppress(IndexError):
-        while True:
-            found.append(queue.popleft())
-    return found
-
-
-def readable(socks: list[Any], seconds: float) -> set[int]:
-    """The descriptors among `socks` that can be read within `seconds`."""
-    # Looked up at each call: gevent and eventlet put their own in its place.
-    poll = getattr(select, "poll", None)
-    try:
-        if poll is not None:
-            poller = poll()
-            for sock in socks:
-                poller.register(sock, select.POLLIN)
-            return {fd for fd, _ in poller.poll(seconds * 1000)}
-        with selectors.DefaultSelector() as selector:
-            for sock in socks:
-                selector.register(sock, selectors.EVENT_READ)
-            return {key.fd for key, _ in selector.select(seconds)}
-    except (OSError, ValueError):
-        time.sleep(min(seconds, 0.05))
-        return {sock.fileno() for sock in socks[:1]}

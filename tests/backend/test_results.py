@@ -239,8 +239,10 @@ from tests.celery.app import make_app
 app = make_app(*sys.argv[1:3])
 def wait(n):
     return app.AsyncResult(f"id-{n}").get(timeout=30)
+app.AsyncResult("other").then(lambda _: 1 / 0)  # its drainer goes on
 waiters = [gevent.spawn(wait, n) for n in range(50)]
 gevent.sleep(0.2)
+app.backend.store_result("other", 7, "SUCCESS")
 for n in range(50):
     app.backend.store_result(f"id-{n}", n, "SUCCESS")
 gevent.joinall(waiters, raise_error=True)
