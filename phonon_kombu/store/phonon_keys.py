@@ -51,7 +51,8 @@ class ChordKeys:
         self.result = f"{prefix}chord.result:{{chords}}.".encode() + id
         #: ZSET of the ids of chords that are being closed by the end of the lease, ms.
         self.closing = f"{prefix}chord.closing:{{chords}}".encode()
-        #: ZSET of the ids of open chords by the time they were opened, ms.
+        #: ZSET of the ids of open chords by the time they were opened, ms. Those that are never
+        #: closed leave it when others are opened later.
         self.opened = f"{prefix}chord.opened:{{chords}}".encode()
 
 

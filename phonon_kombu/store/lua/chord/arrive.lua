@@ -41,10 +41,10 @@ end
 if not state then
   return { 3, 0 }
 end
-local count, what = 0, 2
+local count, what, fresh = 0, 2, false
 if state == 'open' and arrival(ARGV[2], ARGV[3]) then
   if ARGV[4] ~= '' then
-    redis.call('RPUSH', KEYS[2], ARGV[3] .. ':' .. ARGV[4])
+    fresh = redis.call('RPUSH', KEYS[2], ARGV[3] .. ':' .. ARGV[4]) == 1
   else
     redis.call('RPUSH', KEYS[2], ARGV[3] .. '>' .. ARGV[2])
     if not points then
@@ -56,7 +56,10 @@ if state == 'open' and arrival(ARGV[2], ARGV[3]) then
   if ARGV[5] == '1' then
     redis.call('HINCRBY', chord, 'failed', 1)
   end
-  if life > 0 and (count == 1 or old()) then
+  -- A key that this part was the first to need has no end yet: the list where other parts were
+  -- folded, and in a chord that has grown what tells its parts apart.
+  if life > 0 and (count == 1 or fresh or old() or found[6]
+    and (redis.call('TTL', seen) == -1 or redis.call('TTL', members) == -1)) then
     for i = 1, 4 do
       redis.call('EXPIRE', KEYS[i], life)
     end

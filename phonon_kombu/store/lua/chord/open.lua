@@ -5,7 +5,7 @@ KEYS    1 chord HASH   2 arrived LIST   3 seen STRING   4 members SET   5 closin
 ARGV    1 group   2 cause ('' none: else a chord that was opened for it is left alone)
         3 expires_seconds ('' never)   4+ fields of the chord, each with its value
 RETURNS 1, or 0 where it was left alone   ERRORS none   STATES absent, closed -> open
-COST    O(fields) ]]
+COST    O(fields + log opened) ]]
 --- @include now
 if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'cause') == ARGV[2] then
   return 0
@@ -18,5 +18,10 @@ redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZADD', KEYS[6], at, ARGV[1])
 if ARGV[3] ~= '' and ARGV[3] ~= '0' then
   redis.call('EXPIRE', KEYS[1], ARGV[3])
+  -- Chords that were never closed have ended by now; one that goes on for so long is left out, too.
+  local ended = redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', at - 2000 * ARGV[3], 'LIMIT', 0, 20)
+  if #ended > 0 then
+    redis.call('ZREM', KEYS[6], unpack(ended))
+  end
 end
 return 1
