@@ -12,7 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 from celery import states
-from celery.canvas import maybe_signature
+from celery.app.task import Context
+from celery.canvas import _chain, chord, group, maybe_signature
 from celery.exceptions import ChordError
 from celery.result import GroupResult
 from kombu.exceptions import OperationalError
@@ -99,11 +100,11 @@ class Closing(Pointing):
                 values = self._aggregate(group_id, layout)
         except ChordError as error:
             logger.exception("Chord %r raised: %r", group_id, error)
-            self.chord_error_from_stack(callback, error)
+            self._fail_body(callback, error)
             return
         except Exception as error:
             logger.exception("Chord %r raised: %r", group_id, error)
-            self.chord_error_from_stack(callback, ChordError(f"Join error: {error!r}"))
+            self._fail_body(callback, ChordError(f"Join error: {error!r}"))
             return
         try:
             # Publishing waits between its own retries; Celery 5.6 does not know that.
@@ -111,7 +112,20 @@ class Closing(Pointing):
             getattr(self.app.amqp, "_retry_publish", _call)(publish, (values,))
         except Exception as error:
             logger.exception("Chord callback for %r raised: %r", group_id, error)
-            self.chord_error_from_stack(callback, ChordError(f"Callback error: {error!r}"))
+            self._fail_body(callback, ChordError(f"Callback error: {error!r}"))
+
+    def _fail_body(self, callback: Any, error: ChordError) -> None:
+        """The body will never run. Of a body that is a chord, which is not open, the body fails in
+        its turn; and of a chord around this one the parts that would have ended with it."""
+        self.chord_error_from_stack(callback, error)
+        if isinstance(callback, chord):
+            self._fail_body(maybe_signature(callback.body, app=self.app), error)
+            return
+        for part in ends(callback):
+            if part.options.get("chord"):
+                request = Context(part)
+                request.update(part.options, id=part.id, group=part.options.get("group_id"))
+                self.on_chord_part_return(request, states.FAILURE, error)
 
     def _body_options(self, callback: Any, size: int) -> dict[str, Any]:
         """How a large body is sent: compressed, unless somebody has said how.
@@ -228,6 +242,19 @@ def leaves(group: Any) -> Iterator[str]:
             yield from leaves(member)
         else:
             yield member.id
+
+
+def ends(signature: Any) -> Iterator[Any]:
+    """The tasks with which a signature ends."""
+    if isinstance(signature, group):
+        for one in signature.tasks:
+            yield from ends(one)
+    elif isinstance(signature, _chain):
+        yield from ends(signature.tasks[-1])
+    elif isinstance(signature, chord):
+        yield from ends(signature.body)
+    else:
+        yield signature
 
 
 def _call(function: Any, *args: Any) -> Any:

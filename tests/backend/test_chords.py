@@ -141,6 +141,40 @@ def test_a_failed_part_fails_the_body(running: BackendExam) -> None:
     assert not running.counts("failed", "body")
 
 
+def test_a_body_that_cannot_run_fails_for_all_who_were_to_follow(running: BackendExam) -> None:
+    """It is a part of a chord around it, or a chord itself, which is not open yet."""
+
+    def header(tag: str) -> list[Any]:
+        return [sig(running, "part", tag), sig(running, "part_failing", tag)]
+
+    def body(tag: str) -> Any:
+        return sig(running, "body", tag=tag).on_error(sig(running, "errback", tag=tag))
+
+    total = sig(running, "total")
+    inner = {
+        "a task": total,
+        "a group": group(total, total),
+        "a chain": chain(total, sig(running, "add", 1)),
+        "a chord": chord([total, total], total),
+    }
+    work = {
+        **{f"in {tag}": chord([chord(header(tag), one), *header(tag)[:1]], body(f"in {tag}"))
+           for tag, one in inner.items()},
+        "a chord": chord(header("a chord"), chord([total, total], body("a chord"))),
+        "groups": chain(group(header("groups")), group(total, total), body("groups")),
+    }  # fmt: skip
+    results = {tag: one.apply_async() for tag, one in work.items()}
+    for tag, result in results.items():
+        until(
+            lambda tag=tag, id=result.id: (
+                running.counts(tag, "errback") and running.app.backend.get_state(id) == "FAILURE"
+            ),
+            lambda tag=tag, id=result.id: f"{tag}: {running.app.backend.get_state(id)}",
+        )
+        assert sum(running.counts(tag, "errback").values()) == 1
+        assert not running.counts(tag, "body")
+
+
 def test_stamps_reach_the_parts(running: BackendExam) -> None:
     work = chord(parts(running, "stamped", 3), sig(running, "body", tag="stamped"))
     work.stamp(shift="night")
