@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from time import monotonic
 from typing import Any
@@ -25,6 +26,9 @@ SLICE = 20
 LINGER_SECONDS = 30.0
 
 _watches: dict[int, Watch] = {}
+
+# The threads of its parent do not run in a child.
+os.register_at_fork(after_in_child=_watches.clear)
 
 
 class Watch:

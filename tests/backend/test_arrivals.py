@@ -9,8 +9,9 @@ from celery import states
 from celery.app.task import Context
 from kombu.exceptions import OperationalError
 
-from phonon_kombu.backend import PhononBackend
+from phonon_kombu.backend import PhononBackend, takeover
 from tests.backend.conftest import BackendExam
+from tests.thoonk.test_processes import in_child
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
@@ -218,8 +219,6 @@ def test_the_watch_of_a_process_that_is_no_worker_ends(
     exam: BackendExam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that a test ran within its own process ends without a word."""
-    from phonon_kombu.backend import takeover
-
     monkeypatch.undo()  # of the fixture that keeps this module unwatched
     monkeypatch.setattr(takeover, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(takeover, "LINGER_SECONDS", 0.2)
@@ -228,3 +227,20 @@ def test_the_watch_of_a_process_that_is_no_worker_ends(
     watch._thread.join(20)
     assert not watch._thread.is_alive()
     assert id(exam.app) not in takeover._watches
+
+
+def test_a_forked_child_watches_for_itself(
+    exam: BackendExam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may become a worker; the thread of its parent does not run in it."""
+    monkeypatch.undo()  # of the fixture that keeps this module unwatched
+
+    def watches() -> bool:
+        takeover.watch(exam.app.backend)
+        return takeover._watches[id(exam.app)]._thread.is_alive()
+
+    assert watches()
+    try:
+        assert in_child(watches) == "True"
+    finally:
+        takeover.unwatch(exam.app)
