@@ -46,19 +46,21 @@ class Chords(Closing):
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         """Open the chord before its header is sent."""
         group_id, header = header_result_args[0], header_result_args[1]
-        nested = False
-        if not isinstance(header, _regen):
-            nested = any(isinstance(result, GroupResult) for result in header)
-            if nested:
-                # The closer needs the structure, which he joins as the client would.
-                header_result = self.app.GroupResult(*header_result_args)
-                structure = encoded(self.encode({"result": header_result.as_tuple()}))
-                ends = (b"EX", b"%d" % self._chord_life) if self._chord_life else ()
-                self.ensure(
-                    self.link.command,
-                    (b"SET", self.get_key_for_group(group_id), structure, *ends),
-                )
-        self._open(group_id, body, {"nested": "1"} if nested else {})
+        fields = {}
+        if not isinstance(header, _regen) and any(
+            isinstance(result, GroupResult) for result in header
+        ):
+            # The closer needs the structure, which he joins as the client would. Celery's
+            # record of it may end before the chord does.
+            header_result = self.app.GroupResult(*header_result_args)
+            structure = encoded(self.encode({"result": header_result.as_tuple()}))
+            fields = {"nested": "1", "structure": structure}
+            ends = (b"EX", b"%d" % self._chord_life) if self._chord_life else ()
+            self.ensure(
+                self.link.command,
+                (b"SET", self.get_key_for_group(group_id), structure, *ends),
+            )
+        self._open(group_id, body, fields)
 
     def _open(self, group_id: str, body: Any, fields: dict[str, Any]) -> None:
         layout = layout_in(body)

@@ -15,7 +15,7 @@ from celery import states
 from celery.app.task import Context
 from celery.canvas import _chain, chord, group, maybe_signature
 from celery.exceptions import ChordError
-from celery.result import GroupResult
+from celery.result import GroupResult, result_from_tuple
 from kombu.exceptions import OperationalError
 from kombu.serialization import loads, prepare_accept_content
 from kombu.utils.objects import cached_property
@@ -154,13 +154,22 @@ class Closing(Pointing):
         Raises :exc:`ChordError` for the first failed part.
         """
         if nested:
-            header = GroupResult.restore(group_id, app=self.app)
-            if header is not None:
-                return self._joined(header)
+            return self._joined(self._structure(group_id))
         found = [part for parts in self._arrived(group_id) for part in parts]
         if self._chord_zset:
             found.sort(key=attrgetter("place"))
         return [part.value() for part in found], sum(part.size for part in found)
+
+    def _structure(self, group_id: str) -> GroupResult:
+        key = self.chord_keys(group_id).chord
+        stored = self.ensure(self.link.command, (b"HGET", key, b"structure"))
+        if stored is not None:
+            return result_from_tuple(self.decode(stored)["result"], self.app)
+        # Opened by a release that has left it to Celery's record.
+        header = GroupResult.restore(group_id, app=self.app)
+        if header is None:
+            raise ChordError("The structure of the header has expired")
+        return header
 
     def _aggregate(self, group_id: str, layout: Layout) -> dict[str, Any]:
         """What the body is called with. Raises :exc:`ChordError` if a part has failed."""
