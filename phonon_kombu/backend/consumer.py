@@ -15,7 +15,10 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any
+
+import redis
 
 from .waking import SLICE, Waking, drained, readable
 
@@ -26,6 +29,10 @@ BATCH = 200
 
 #: The longest wait before the connection is looked after, seconds.
 LONGEST_WAIT_SECONDS = 1.0
+
+#: Who has heard nothing for so long asks whether the server is there, and gives the connection up
+#: when he has heard nothing for as long again, seconds.
+SILENCE_SECONDS = 15.0
 
 E_GIVEN_UP = "The result backend could not be reached again: the application must be restarted."
 
@@ -67,6 +74,8 @@ class ResultConsumer(Waking):
         #: Channels that are wanted (True) or not any more, in the order in which that was said.
         self._wishes: deque[tuple[bytes, bool]] = deque()
         self._confirmed: list[bytes] = []
+        #: Since when nothing has been heard, and whether we have asked.
+        self._quiet = (0.0, False)
         self._wake_r: Any = None
         self._wake_w: Any = None
 
@@ -183,16 +192,32 @@ class ResultConsumer(Waking):
         taken = 0
         # The connection is asked each time: a message may have brought us to drop it.
         while taken < BATCH and pubsub.connection.can_read(timeout=0):
-            message = pubsub.get_message(timeout=0)
             taken += 1
+            try:
+                message = pubsub.get_message(timeout=0)
+            except redis.exceptions.NoPermissionError as error:
+                if "'ping'" not in str(error):
+                    raise
+                continue  # we may not ask: an answer, too
             if message is None:
                 continue
             if message["type"] == "message":
                 self._heard.append((message["data"], message))
             elif message["type"] == "subscribe":
                 self._confirmed.append(message["channel"])
+        if taken:
+            self._quiet = (monotonic(), False)
+        elif self.subscribed_to and monotonic() - self._quiet[0] > SILENCE_SECONDS:
+            self._ask(pubsub)
         if self._confirmed:
             self._look()
+
+    def _ask(self, pubsub: Any) -> None:
+        """The connection may have been lost without a word: is anybody there?"""
+        if self._quiet[1]:
+            raise redis.ConnectionError("the server says nothing")
+        self._quiet = (monotonic(), True)
+        pubsub.ping()
 
     def _await(self, pubsub: Any, seconds: float) -> None:
         """Wait until something comes or is wanted."""
@@ -218,6 +243,7 @@ class ResultConsumer(Waking):
             self.subscribed_to |= wanted
             if self._pubsub is None:
                 self._pubsub = self.backend.client.pubsub()
+                self._quiet = (monotonic(), False)
             self._subscribe(wanted)
 
     def _subscribe(self, keys: set[bytes]) -> None:

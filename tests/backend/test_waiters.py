@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from celery import states
 from kombu.exceptions import DecodeError
 
+from phonon_kombu.backend import consumer
 from tests.backend.conftest import BackendExam
 from tests.backend.test_results import subscribers
+from tests.faults.proxy import Proxy
 from tests.servers import wait_for
 
 IDS = [f"id-{number}" for number in range(5)]
@@ -143,3 +146,38 @@ def test_a_forked_child_waits_over_a_connection_of_its_own(exam: BackendExam) ->
         store(exam, "parent")
         waiting.join()
     assert (status, found) == (0, [7])
+
+
+@pytest.mark.parametrize("rules", ["+@all", "+@all -ping"])
+def test_a_silent_line_is_found_out(
+    make_exam: Callable[..., BackendExam], monkeypatch: pytest.MonkeyPatch, rules: str
+) -> None:
+    """The connection is lost without a word to this side: who waits asks, and connects anew.
+
+    That he may not ask is an answer, too.
+    """
+    exam = make_exam()
+    monkeypatch.setattr(consumer, "SILENCE_SECONDS", 0.15)
+    monkeypatch.setattr(consumer, "LONGEST_WAIT_SECONDS", 0.05)
+    words = f"reset on >word ~* &* {rules}".split()
+    exam.server.client().execute_command("ACL", "SETUSER", "waiter", *words)
+    with Proxy(exam.server.port) as line:
+        exam.backend = f"phonon://waiter:word@127.0.0.1:{line.port}/1"
+        far = exam.make_app()
+
+        def go_silent() -> None:
+            wait_for(lambda: listeners(exam, "x"))
+            # As long as there is an answer, that is all.
+            wait_for(lambda: [one.name for one in line.commands].count("PING") > 1)
+            far.backend.link.close()  # the other connection is not what this is about
+            line.fall_silent()
+            store(exam, "x")
+
+        thread = threading.Thread(target=go_silent)
+        thread.start()
+        try:
+            assert far.AsyncResult("x").get(timeout=10) == 7
+        finally:
+            thread.join()
+            far.backend.result_consumer.stop()
+            exam.server.client().execute_command("ACL", "DELUSER", "waiter")
