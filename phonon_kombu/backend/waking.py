@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import select
 import selectors
+import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import get_ident
-from time import sleep
 from typing import Any, TypeVar
 
 from celery import states
@@ -90,13 +90,13 @@ class Waking(BaseResultConsumer):
                 if bucket is not None:
                     bucket.append(result)
             self._done(task_id)
-        sleep(0)
+        time.sleep(0)
         if errors:
             raise errors[0]
 
     def _tell(self) -> None:
         """Tell what has been heard. What is left when somebody raises, the next call tells."""
-        before, self._teller = self._teller, get_ident()
+        before, self._teller = self._teller, threading.get_ident()
         try:
             while True:
                 try:
@@ -174,5 +174,5 @@ def readable(socks: list[Any], seconds: float) -> set[int]:
                 selector.register(sock, selectors.EVENT_READ)
             return {key.fd for key, _ in selector.select(seconds)}
     except (OSError, ValueError):
-        sleep(min(seconds, 0.05))
+        time.sleep(min(seconds, 0.05))
         return {sock.fileno() for sock in socks[:1]}
