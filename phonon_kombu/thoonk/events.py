@@ -66,8 +66,7 @@ class Listener:
         try:
             self._listen()
         except BaseException:
-            with self._lock:
-                self._handlers.remove(name, handler, feed)
+            self.remove(name, handler, feed)
             raise
 
     def remove(self, name: str, handler: Handler, feed: str | None) -> None:

@@ -196,7 +196,8 @@ class Thoonk(Catalog, Membership, Closing):
 
         It is called in a thread of this session, and handlers wait for each other: what takes long
         belongs elsewhere. What a handler raises is logged. When this returns, the server has
-        confirmed that it will tell.
+        confirmed that it will tell; ``TimeoutError`` if that takes more than ten seconds, because
+        of a handler that is at work, say: then nothing is registered.
 
         Arguments:
             name: one of these, or the same with ``_notice`` behind it; the handler is given
@@ -230,7 +231,8 @@ class Thoonk(Catalog, Membership, Closing):
                     print(notice.kind, notice.id, notice.item)
 
         Arguments:
-            kinds: as in :meth:`register_handler`; ``gap`` comes unasked.
+            kinds: as in :meth:`register_handler`; ``gap`` comes unasked, and alone if only that
+                is named.
             feed: only of this feed; default: of all.
 
         Raises :exc:`~phonon_kombu.errors.ConfigurationError`.

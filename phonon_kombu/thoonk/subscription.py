@@ -15,6 +15,7 @@ import redis
 
 from ..store.client import CONNECTION_ERRORS
 from ..store.refusals import translate
+from ..store.scripts import pack_command
 from .base import seconds
 from .notices import GAP, KINDS, Dialogue, Notice, Topic, kind_of
 from .streams import Stream
@@ -25,14 +26,17 @@ PING_SECONDS = 15.0
 #: Seconds in which it must answer; also in which it must confirm a subscription.
 PATIENCE_SECONDS = 10.0
 
+#: What is said when it does not.
+UNCONFIRMED = "the server has not confirmed a subscription in time"
+
 #: Seconds between two tries to connect again: the first pause, and the longest.
 PAUSES_SECONDS = (0.05, 2.0)
 
 
 def topics_of(kinds: Iterable[str], feed: str | None) -> list[Topic]:
     """What a caller of ``listen`` wants: some kinds, or all."""
-    wanted = [kind for kind in map(kind_of, kinds) if kind != GAP] or list(KINDS)
-    return [Topic(kind, feed) for kind in wanted]
+    wanted = list(map(kind_of, kinds)) or KINDS
+    return [Topic(kind, feed) for kind in wanted if kind != GAP]
 
 
 class Listening:
@@ -141,15 +145,19 @@ class Subscription(Listening, Stream[Notice]):
                 try:
                     self._say(commands)
                 except CONNECTION_ERRORS:
-                    pass  # the reader finds out, and the new connection begins with these topics
+                    self._end()  # the new connection begins with these topics
 
-    def wait_confirmed(self, timeout_seconds: float = PATIENCE_SECONDS) -> bool:
-        """Wait, while another thread reads, until the server has confirmed all topics."""
+    def wait_confirmed(self) -> None:
+        """Wait, while another thread reads, until the server has confirmed all topics.
+
+        Raises redis-py's ``TimeoutError`` if that takes too long.
+        """
         with self._confirmed:
-            return self._confirmed.wait_for(
+            if not self._confirmed.wait_for(
                 lambda: self._closed or (self._connection is not None and not self._dialogue.owed),
-                timeout_seconds,
-            )
+                PATIENCE_SECONDS,
+            ):
+                raise redis.TimeoutError(UNCONFIRMED)
 
     def close(self) -> None:
         """Stop listening. Any thread may say so; who waits for a notice gets :exc:`queue.Empty`."""
@@ -160,11 +168,7 @@ class Subscription(Listening, Stream[Notice]):
             if not self._listening:
                 self._drop()
                 return
-            # The reader has the connection in its hands: it is woken, and drops it.
-            sock = getattr(self._connection, "_sock", None)
-            if sock is not None:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+            self._end()
 
     def after_fork(self) -> None:
         """In a forked child: close our copy of the parent's socket, and say nothing."""
@@ -214,11 +218,13 @@ class Subscription(Listening, Stream[Notice]):
         with self._lock:
             self._connection = self._session.connect(self._pool)
             try:
+                if self._closed:
+                    raise redis.ConnectionError("the subscription was closed meanwhile")
                 self._say(self._dialogue.opening())
                 until = monotonic() + PATIENCE_SECONDS
                 while self._dialogue.owed:
                     if not self._connection.can_read(timeout=max(until - monotonic(), 0)):
-                        raise redis.TimeoutError("the server does not confirm a subscription")
+                        raise redis.TimeoutError(UNCONFIRMED)
                     # What comes between the confirmations must not be lost.
                     notice = self._dialogue.hear(self._connection.read_response())
                     if notice is not None:
@@ -233,9 +239,20 @@ class Subscription(Listening, Stream[Notice]):
             self._confirmed.notify_all()
 
     def _say(self, commands: Iterable[tuple[bytes, ...]]) -> None:
-        for command in commands:
-            # A health check of redis-py would take our messages for its reply.
-            self._connection.send_command(*command, check_health=False)
+        # In one write: between two, topics that are exchanged would bring a notice twice. Not by
+        # redis-py: where the socket is gone it would connect again in silence, and where the write
+        # fails it would take the connection out of the reader's hands.
+        sock = getattr(self._connection, "_sock", None)
+        if sock is None:
+            raise redis.ConnectionError("the connection is gone")
+        sock.sendall(b"".join(pack_command(*command) for command in commands))
+
+    def _end(self) -> None:
+        """The reader has the connection in its hands: it hears what has come yet, and drops it."""
+        sock = getattr(self._connection, "_sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _drop(self) -> None:
         with self._lock:

@@ -135,7 +135,11 @@ class Thoonk(Catalog, Membership, AsyncClosing):
             assert self._subscription is not None
             await self._subscription.change(self._handlers.topics())
             if asyncio.current_task() is not self._listener:
-                await self._subscription.wait_confirmed()
+                try:
+                    await self._subscription.wait_confirmed()
+                except BaseException:
+                    await self.remove_handler(name, handler, feed)
+                    raise
             return
         subscription = Subscription(self, self._handlers.topics())
         try:

@@ -13,10 +13,11 @@ import redis
 
 from ...store.client import CONNECTION_ERRORS
 from ...store.refusals import translate
+from ...store.scripts import pack_command
 from ..base import seconds
 from ..notices import Notice, Topic
 from ..streams import AsyncStream
-from ..subscription import PATIENCE_SECONDS, PING_SECONDS, Listening
+from ..subscription import PATIENCE_SECONDS, PING_SECONDS, UNCONFIRMED, Listening
 
 
 class Subscription(Listening, AsyncStream[Notice]):
@@ -46,17 +47,20 @@ class Subscription(Listening, AsyncStream[Notice]):
     async def change(self, topics: Iterable[Topic]) -> None:
         """Other topics from now on."""
         commands = self._dialogue.change(topics)
+        if self._closed or (self._connection is not None and not commands):
+            return
+        self._confirmed.clear()
         if self._connection is not None:
-            self._confirmed.clear()
+            # If it breaks the reader finds out, and the new one begins with these topics.
             with contextlib.suppress(*CONNECTION_ERRORS):
-                await self._say(commands)
-            if not self._dialogue.owed:
-                self._confirmed.set()
+                await self._say(self._connection, commands)
 
     async def wait_confirmed(self) -> None:
-        """Wait, while another task reads, until the server has confirmed all topics."""
-        with contextlib.suppress(asyncio.TimeoutError):
+        """As :meth:`phonon_kombu.thoonk.Subscription.wait_confirmed`; another task reads."""
+        try:
             await asyncio.wait_for(self._confirmed.wait(), PATIENCE_SECONDS)
+        except asyncio.TimeoutError:
+            raise redis.TimeoutError(UNCONFIRMED) from None
 
     async def close(self) -> None:
         """Stop listening."""
@@ -65,7 +69,7 @@ class Subscription(Listening, AsyncStream[Notice]):
         await self._drop()
 
     async def __aenter__(self) -> Subscription:
-        if self._connection is None:
+        if self._connection is None and not self._closed:
             await self._connect()
         return self
 
@@ -83,11 +87,12 @@ class Subscription(Listening, AsyncStream[Notice]):
                 gap = self._gap()
                 if gap is not None:
                     return gap
+            connection = self._connection
             ping, silence = self._silence()
             if ping:
                 self._pinged = True
-                await self._say([(b"PING",)])
-            reply = await self._read(min(left, silence))
+                await self._say(connection, [(b"PING",)])
+            reply = await self._read(connection, min(left, silence))
         except redis.ResponseError as error:
             await self._drop()
             raise translate(error) from None
@@ -105,14 +110,16 @@ class Subscription(Listening, AsyncStream[Notice]):
         return notice
 
     async def _connect(self) -> None:
-        self._connection = await self._session.connect(self._pool)
+        connection = self._connection = await self._session.connect(self._pool)
         try:
-            await self._say(self._dialogue.opening())
+            if self._closed:
+                raise redis.ConnectionError("the subscription was closed meanwhile")
+            await self._say(connection, self._dialogue.opening())
             until = monotonic() + PATIENCE_SECONDS
             while self._dialogue.owed:
-                reply = await self._read(max(until - monotonic(), 0.01))
+                reply = await self._read(connection, max(until - monotonic(), 0.01))
                 if reply is None:
-                    raise redis.TimeoutError("the server does not confirm a subscription")
+                    raise redis.TimeoutError(UNCONFIRMED)
                 # What comes between the confirmations must not be lost.
                 notice = self._dialogue.hear(reply)
                 if notice is not None:
@@ -126,13 +133,17 @@ class Subscription(Listening, AsyncStream[Notice]):
         self._opened()
         self._confirmed.set()
 
-    async def _read(self, left: float) -> Any:
+    async def _read(self, connection: Any, left: float) -> Any:
         # None if nothing came; whoever is cancelled here leaves the connection as it is.
-        return await self._connection.read_response(timeout=left, disconnect_on_error=False)
+        return await connection.read_response(timeout=left, disconnect_on_error=False)
 
-    async def _say(self, commands: Iterable[tuple[bytes, ...]]) -> None:
-        for command in commands:
-            await self._connection.send_command(*command, check_health=False)
+    async def _say(self, connection: Any, commands: Iterable[tuple[bytes, ...]]) -> None:
+        # In one write: between two, topics that are exchanged would bring a notice twice. And not
+        # where the socket is gone: redis-py would connect again in silence.
+        if not connection.is_connected:
+            raise redis.ConnectionError("the connection is gone")
+        packed = b"".join(pack_command(*command) for command in commands)
+        await connection.send_packed_command(packed, check_health=False)
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -1,0 +1,166 @@
+"""Listeners whose connection breaks, or who are closed, at an awkward moment; in both faces."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from queue import Empty
+from typing import Any
+
+import pytest
+import redis
+
+from phonon_kombu.thoonk import Thoonk, aio, subscription
+from tests.servers import wait_for
+
+from .lossy import LossyLine
+from .test_events import Told
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_handlers_are_registered_over_a_broken_connection(
+    thoonk: Thoonk, other: Thoonk, times: int
+) -> None:
+    """Whatever becomes of what is said: the listener finds out, tells of a gap, and hears on."""
+    told, done = Told(), threading.Event()
+
+    def on_create(feed: str) -> None:
+        thoonk._listener._subscription._connection._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        for kind in ("publish", "retract")[:times]:
+            thoonk.register_handler(kind, told(kind))
+        done.set()
+
+    thoonk.register_handler("gap", told("gap"))
+    thoonk.register_handler("create", on_create)
+    feed = other.feed("f")
+    assert done.wait(10)
+    wait_for(lambda: told)
+    feed.publish("x", id="a")
+    wait_for(lambda: len(told) == 2)
+    assert [entry[0] for entry in told] == ["gap", "publish"]
+
+
+def test_the_same_in_asyncio(url: str, other: Thoonk) -> None:
+    async def body(times: int) -> None:
+        told, done = Told(), asyncio.Event()
+        async with aio.Thoonk(url) as mine:
+
+            async def on_create(feed: str) -> None:
+                mine._subscription._connection._writer.transport.abort()  # type: ignore[union-attr]
+                await asyncio.sleep(0.01)
+                for kind in ("publish", "retract")[:times]:
+                    await mine.register_handler(kind, told(kind))
+                done.set()
+
+            await mine.register_handler("gap", told("gap"))
+            await mine.register_handler("create", on_create)
+            feed = await asyncio.to_thread(other.feed, f"f{times}")
+            await done.wait()
+            await until(lambda: told)
+            await asyncio.to_thread(feed.publish, "x", "a")
+            await until(lambda: len(told) == 2)
+            assert [entry[0] for entry in told] == ["gap", "publish"]
+
+    for times in (1, 2):
+        asyncio.run(asyncio.wait_for(body(times), 20))
+
+
+def test_closing_while_it_connects_again(thoonk: Thoonk, redis_client: redis.Redis) -> None:
+    """It is over at once, and no connection is left."""
+    notices = thoonk.listen("publish")
+    notices._connection._sock.shutdown(socket.SHUT_RDWR)
+    connect = thoonk.connect
+
+    def close_first(pool: Any) -> Any:
+        notices.close()
+        return connect(pool)
+
+    thoonk.connect = close_first  # type: ignore[method-assign]
+    started = time.monotonic()
+    with pytest.raises(Empty, match="closed"):
+        notices.get()
+    assert time.monotonic() - started < 5
+    wait_for(lambda: not listeners(redis_client))
+
+
+def test_closing_while_it_connects_again_in_asyncio(url: str, redis_client: redis.Redis) -> None:
+    async def body() -> None:
+        async with aio.Thoonk(url) as mine:
+            notices = await mine.listen("publish").__aenter__()
+            notices._connection._writer.transport.abort()
+            connect = mine.connect
+
+            async def close_first(pool: Any) -> Any:
+                await notices.close()
+                return await connect(pool)
+
+            mine.connect = close_first  # type: ignore[method-assign]
+            with pytest.raises(Empty, match="closed"):
+                await notices.get()
+            live = (await mine.feed("f")).live()
+            await live.close()
+            with pytest.raises(Empty, match="closed"):
+                await live.get()
+            await until(lambda: not listeners(redis_client))
+
+    asyncio.run(asyncio.wait_for(body(), 10))
+
+
+def test_what_is_not_confirmed_is_said(
+    thoonk: Thoonk, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a handler keeps the listener nobody knows whether the server will tell."""
+    told, go = Told(), threading.Event()
+    thoonk.register_handler("create", lambda feed: go.wait(10))
+    thoonk.feed("f")
+    monkeypatch.setattr(subscription, "PATIENCE_SECONDS", 0.1)
+    try:
+        with pytest.raises(redis.TimeoutError, match="confirmed"):
+            thoonk.register_handler("publish", told("publish"))
+    finally:
+        go.set()
+    monkeypatch.undo()
+
+    async def body() -> None:
+        going = asyncio.Event()
+
+        async def keep(feed: str) -> None:
+            await going.wait()
+
+        async with aio.Thoonk(url) as mine:
+            await mine.register_handler("create", keep)
+            await mine.feed("g")
+            monkeypatch.setattr(aio.subscription, "PATIENCE_SECONDS", 0.1)
+            with pytest.raises(redis.TimeoutError, match="confirmed"):
+                await mine.register_handler("publish", told("publish"))
+            going.set()
+
+    asyncio.run(asyncio.wait_for(body(), 10))
+    monkeypatch.undo()
+    thoonk.register_handler("retract", told("retract"))
+    feed = thoonk.feed("f")
+    feed.retract(feed.publish("x", id="a"))
+    wait_for(lambda: told == [("retract", "f", "a")])
+
+
+def test_gaps_alone(far: Thoonk, thoonk: Thoonk, line: LossyLine) -> None:
+    """Whoever asks for nothing else is told of nothing else."""
+    with far.listen("gap") as notices:
+        thoonk.feed("f")
+        with pytest.raises(Empty):
+            notices.get(timeout=0.05)
+        line.cut()
+        assert notices.get(5).kind == "gap"
+
+
+def listeners(client: redis.Redis) -> list[Any]:
+    """The connections that have subscribed to something."""
+    return [c for c in client.client_list() if int(c["sub"]) + int(c["psub"])]
+
+
+async def until(condition: Any) -> None:
+    """Give way until it comes true."""
+    while not condition():
+        await asyncio.sleep(0.005)
