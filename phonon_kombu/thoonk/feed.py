@@ -52,24 +52,25 @@ class FeedSteps(Items):
     def _ids(self) -> Steps[list[bytes]]:
         """In slices. What is published meanwhile moves ahead of us, and nothing else moves."""
         found: dict[bytes, None] = {}
-        after, skip = b"-inf", 0
+        after, same = b"-inf", 0
         while True:
+            # Those of the last score are read again: places are no guide, what was seen may be
+            # gone. Peers may publish any number in one millisecond.
+            limit = same + SLICE
             (part,) = yield Send(
                 (
                     b"ZRANGEBYSCORE", self.keys.ids, after, b"+inf", b"WITHSCORES",
-                    b"LIMIT", b"%d" % skip, b"%d" % SLICE,
+                    b"LIMIT", b"0", b"%d" % limit,
                 )
             )  # fmt: skip
             ids, scores = part[::2], part[1::2]
             for ident in ids:
                 found.pop(ident, None)  # its last place is the one that counts
                 found[ident] = None
-            if len(ids) < SLICE:
+            if len(ids) < limit:
                 return list(found)
-            # Peers may publish several in one millisecond.
-            same = scores.count(scores[-1])
-            skip = same + skip if scores[-1] == after else same
             after = scores[-1]
+            same = scores.count(after)
 
 
 class Feed(FeedSteps):

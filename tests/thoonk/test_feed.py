@@ -95,6 +95,27 @@ def test_long_feeds_are_read_in_slices(thoonk: Thoonk, redis_client: redis.Redis
     assert feed.size() == 3 * count
 
 
+@pytest.mark.parametrize("change", ["retract", "edit"])
+def test_nothing_is_missed_when_the_last_one_seen_goes_between_two_slices(
+    thoonk: Thoonk, other: Thoonk, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr("phonon_kombu.thoonk.feed.SLICE", 3)
+    feed, theirs = thoonk.feed("f"), other.feed("f")
+    ids = [feed.publish("x", id=f"i{n}") for n in range(7)]
+    send = thoonk.link.send
+
+    def then_change(calls: Any, **options: Any) -> Any:
+        replies = send(calls, **options)
+        if calls[0][0] == b"ZRANGEBYSCORE":
+            last = replies[0][-2].decode()
+            if last in ids[:3]:
+                theirs.retract(last) if change == "retract" else theirs.publish("y", id=last)
+        return replies
+
+    thoonk.link.send = then_change  # type: ignore[method-assign]
+    assert set(feed.get_ids()) == set(ids)
+
+
 def test_what_is_not_there_is_said(thoonk: Thoonk) -> None:
     feed = thoonk.feed("f")
     assert not feed.has_id("a") and feed.get_ids() == [] and feed.get_all() == {}
