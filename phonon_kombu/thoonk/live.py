@@ -52,6 +52,8 @@ class Query:
         #: Mark -> what the slice has brought that it stands for; the last one is `_last`.
         self._slices: dict[str, dict[str, bytes]] = {}
         self._last: str | None = None
+        #: All is read, and the order is wanted: :meth:`complete`. Until it is had, ask again.
+        self.due = False
         #: Id -> item, while slices are outstanding: all items as of what was heard last.
         self._state: dict[str, bytes] = {}
         self.changes: deque[Change] = deque()
@@ -76,17 +78,15 @@ class Query:
                 return
             number += 1
 
-    def hear(self, notice: Notice) -> str:
-        """Take in a notice. Returns ``gap`` if all must be read again, ``complete`` if that is
-        done and the order is wanted (:meth:`complete`), else an empty string."""
+    def hear(self, notice: Notice) -> bool:
+        """Take in a notice. Returns whether all must be read again, because of a gap."""
         if notice.kind == GAP:
-            return GAP
+            return True
         ident = notice.id or ""
         if notice.kind == "mark":
             self._state.update(self._slices.pop(ident, {}))
             if ident == self._last:
-                self._last = None
-                return "complete"
+                self._last, self.due = None, True
         elif self._last is not None:
             if notice.kind in ("publish", "edit"):
                 self._state[ident] = notice.data
@@ -104,14 +104,14 @@ class Query:
                 self.changes.append(Change("position", ident, position=notice.position))
         else:
             self._there(ident, notice.data)
-        return ""
+        return False
 
     def order(self) -> Steps[list[str]]:
         return (yield from self.feed._get_ids())
 
     def complete(self, order: Iterable[str]) -> None:
         """All is read; `order` is that of the feed, as far as it is known."""
-        state, self._state = self._state, {}
+        state, self._state, self.due = self._state, {}, False
         for known in [known for known in self._known if known not in state]:
             self._gone(known)
         for ident in dict.fromkeys([*(i for i in order if i in state), *state]):
@@ -125,12 +125,19 @@ class Query:
         except MalformedItem as error:
             logger.warning("item %r of %r: %s", ident, self.feed, error.args[0])
             item = data
-        if self._match is not None and not self._match(item):
+        if not self._matches(ident, item):
             self._gone(ident)
             return
         kind = "edit" if ident in self._known else "publish" if self._begun else "item"
         self._known[ident] = _digest(data)
         self.changes.append(Change(kind, ident, item))
+
+    def _matches(self, ident: str, item: Any) -> bool:
+        try:
+            return self._match is None or bool(self._match(item))
+        except Exception:
+            logger.exception("%r cannot say whether item %r matches", self._match, ident)
+            return False
 
     def _gone(self, ident: str) -> None:
         if self._known.pop(ident, None) is not None:
@@ -168,11 +175,11 @@ class Live(Stream[Change]):
             if self._reading:
                 perform(self._session, query.read())
                 self._reading = False
-            left = None if until is None else max(until - monotonic(), 0)
-            outcome = query.hear(self._subscription.get(left))
-            self._reading = outcome == GAP
-            if outcome == "complete":
+            if query.due:
                 query.complete(perform(self._session, query.order()))
+                continue
+            left = None if until is None else max(until - monotonic(), 0)
+            self._reading = query.hear(self._subscription.get(left))
         return query.changes.popleft()
 
     def close(self) -> None:
@@ -194,6 +201,6 @@ def live(self: Any, match: Match | None = None) -> Live:
     Arguments:
         match: is asked about each item whether it belongs to the query; None: all do. An item that
             is edited so that it matches comes as ``publish``, and one that does not match any more
-            goes as ``retract``.
+            goes as ``retract``. What `match` raises is logged: that item does not match.
     """
     return Live(self, match)

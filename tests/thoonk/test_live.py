@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from queue import Empty
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from phonon_kombu.thoonk import Change, Thoonk
+from phonon_kombu.thoonk import Change, Thoonk, aio
 from tests.servers import RedisServer, wait_for
 
 from .lossy import LossyLine
@@ -158,3 +159,42 @@ def test_items_that_cannot_be_read_are_told_as_they_are(
     redis_client.hset("feed.items:{f}", "a", "no json")
     with feed.live() as changes:
         assert changes.get(5) == Change("item", "a", b"no json")
+
+
+def test_the_order_cannot_be_had_at_first(far: Thoonk, thoonk: Thoonk, line: LossyLine) -> None:
+    """The next call asks again: no item is lost with the error."""
+    feed = thoonk.feed("f")
+    feed.publish("x", id="a")
+    with far.feed("f").live() as changes:
+        line.lose(b"ZRANGEBYSCORE", times=2, before=True)
+        with pytest.raises(redis.ConnectionError):
+            changes.get(5)
+        assert changes.get(5) == Change("item", "a", "x")
+        feed.publish("y", id="b")
+        assert changes.get(5) == Change("publish", "b", "y")
+
+    async def body() -> None:
+        async with aio.Thoonk("127.0.0.1", line.port) as session:
+            changes = (await session.feed("f")).live()
+            line.lose(b"ZRANGEBYSCORE", times=2, before=True)
+            with pytest.raises(redis.ConnectionError):
+                await changes.get(5)
+            assert [(await changes.get(5)).id for _ in range(2)] == ["a", "b"]
+            await changes.close()
+
+    asyncio.run(asyncio.wait_for(body(), 20))
+
+
+def test_a_match_that_fails_is_logged_and_matches_nothing(
+    thoonk: Thoonk, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = thoonk.feed("f", serializer="json")
+    for id, item in (("a", {}), ("b", {"n": 1})):
+        feed.publish(item, id=id)
+    with feed.live(lambda item: item["n"] == 1) as changes:
+        assert changes.get(5) == Change("item", "b", {"n": 1})
+        feed.publish({}, id="b")
+        feed.publish({"n": 1}, id="a")
+        assert changes.get(5) == Change("retract", "b")
+        assert changes.get(5) == Change("publish", "a", {"n": 1})
+    assert caplog.text.count("KeyError: 'n'") == 2

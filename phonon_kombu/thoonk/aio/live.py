@@ -7,7 +7,6 @@ from time import monotonic
 from ..base import seconds
 from ..items import Items
 from ..live import Change, Match, Query
-from ..notices import GAP
 from ..steps import aperform
 from ..streams import AsyncStream
 from .subscription import Subscription
@@ -34,11 +33,11 @@ class Live(AsyncStream[Change]):
                 await self._subscription.__aenter__()
                 await aperform(self._session, query.read())
                 self._reading = False
-            left = None if until is None else max(until - monotonic(), 0)
-            outcome = query.hear(await self._subscription.get(left))
-            self._reading = outcome == GAP
-            if outcome == "complete":
+            if query.due:
                 query.complete(await aperform(self._session, query.order()))
+                continue
+            left = None if until is None else max(until - monotonic(), 0)
+            self._reading = query.hear(await self._subscription.get(left))
         return query.changes.popleft()
 
     async def close(self) -> None:
