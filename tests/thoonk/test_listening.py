@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import sys
 import threading
 import time
 from queue import Empty
@@ -153,6 +155,83 @@ def test_gaps_alone(far: Thoonk, thoonk: Thoonk, line: LossyLine) -> None:
             notices.get(timeout=0.05)
         line.cut()
         assert notices.get(5).kind == "gap"
+
+
+def test_handlers_registered_together_have_one_listener(
+    url: str, other: Thoonk, redis_client: redis.Redis
+) -> None:
+    told = Told()
+
+    async def body() -> None:
+        async with aio.Thoonk(url) as mine:
+            kinds = ("publish", "retract", "edit")
+            await asyncio.gather(*(mine.register_handler(kind, told(kind)) for kind in kinds))
+            assert len(listeners(redis_client)) == 1
+            feed = await asyncio.to_thread(other.feed, "f")
+            await asyncio.to_thread(lambda: feed.retract(feed.publish("x", id="a")))
+            await until(lambda: len(told) >= 2)
+            assert [entry[0] for entry in told] == ["publish", "retract"]
+        await until(lambda: not listeners(redis_client))
+
+    asyncio.run(asyncio.wait_for(body(), 20))
+
+
+@pytest.mark.parametrize("when", ["in a handler", "reconnecting"])
+def test_an_asyncio_session_is_closed(url: str, redis_client: redis.Redis, when: str) -> None:
+    """Its listener ends, whatever it is doing, and its connection is closed."""
+
+    async def body() -> None:
+        mine, done = aio.Thoonk(url), asyncio.Event()
+
+        async def close(*given: Any) -> None:
+            await mine.close()
+            done.set()
+
+        await mine.register_handler("create", close)
+        listener = mine._listener
+        assert listener is not None
+        if when == "in a handler":
+            await mine.feed("f")
+        else:
+            connect, connecting = mine.connect, asyncio.Event()
+
+            async def swallow(pool: Any = None) -> Any:
+                if pool is not None:
+                    connecting.set()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.sleep(5)
+                return await connect(pool)
+
+            mine.connect = swallow  # type: ignore[method-assign]
+            mine._subscription._connection._writer.transport.abort()  # type: ignore[union-attr]
+            await connecting.wait()
+            await asyncio.wait_for(close(), 5)
+        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(asyncio.wait([listener]), 5)
+        await until(lambda: not listeners(redis_client))
+        await mine.close()
+
+    asyncio.run(asyncio.wait_for(body(), 20))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="who is cancelled cannot be told")
+def test_a_handler_that_is_cancelled_is_one_that_fails(
+    url: str, other: Thoonk, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        told = Told()
+        async with aio.Thoonk(url) as mine:
+
+            async def cancelled(feed: str) -> None:
+                raise asyncio.CancelledError
+
+            await mine.register_handler("create", cancelled)
+            await mine.register_handler("create", told("create"))
+            await asyncio.to_thread(other.feed, "f")
+            await until(lambda: told)
+
+    asyncio.run(asyncio.wait_for(body(), 10))
+    assert "CancelledError" in caplog.text
 
 
 def listeners(client: redis.Redis) -> list[Any]:

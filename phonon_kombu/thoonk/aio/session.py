@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
 from collections.abc import Iterable
@@ -58,6 +57,7 @@ class Thoonk(Catalog, Membership, AsyncClosing):
         self._handlers = Handlers()
         self._subscription: Subscription | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
 
     def __getattr__(self, name: str) -> Any:
         """A registered feed type: ``await thoonk.wishlist("name")``."""
@@ -131,24 +131,25 @@ class Thoonk(Catalog, Membership, AsyncClosing):
         A handler is a function or a coroutine function; it is called in a task of this session.
         """
         self._handlers.add(name, handler, feed)
-        if self._listener is not None and not self._listener.done():
-            assert self._subscription is not None
-            await self._subscription.change(self._handlers.topics())
-            if asyncio.current_task() is not self._listener:
-                try:
-                    await self._subscription.wait_confirmed()
-                except BaseException:
-                    await self.remove_handler(name, handler, feed)
-                    raise
-            return
-        subscription = Subscription(self, self._handlers.topics())
         try:
-            await subscription.__aenter__()
+            async with self._starting:
+                subscription = await self._listen()
+            if asyncio.current_task() is not self._listener:
+                await subscription.wait_confirmed()
         except BaseException:
-            self._handlers.remove(name, handler, feed)
+            await self.remove_handler(name, handler, feed)
             raise
+
+    async def _listen(self) -> Subscription:
+        """The listener's subscription, with the topics of all handlers."""
+        subscription = self._subscription
+        if subscription is not None and self._listener is not None and not self._listener.done():
+            await subscription.change(self._handlers.topics())
+            return subscription
+        subscription = await Subscription(self, self._handlers.topics()).__aenter__()
         self._subscription = subscription
         self._listener = asyncio.ensure_future(self._run(subscription))
+        return subscription
 
     async def remove_handler(self, name: str, handler: Handler, feed: str | None = None) -> None:
         """As :meth:`phonon_kombu.thoonk.Thoonk.remove_handler`."""
@@ -168,7 +169,9 @@ class Thoonk(Catalog, Membership, AsyncClosing):
                         outcome = handler(*arguments)
                         if inspect.isawaitable(outcome):
                             await outcome
-                    except Exception:
+                    except (Exception, asyncio.CancelledError) as error:
+                        if isinstance(error, asyncio.CancelledError) and _cancelled():
+                            raise
                         logger.exception("handler %r of %s failed", handler, notice)
         except Exception:
             logger.exception("the listener of %r ends", self)
@@ -180,11 +183,12 @@ class Thoonk(Catalog, Membership, AsyncClosing):
     async def close(self) -> None:
         """Close all connections. Claims stay claimed; using the session again connects anew."""
         listener, self._listener = self._listener, None
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.close()  # a listener that is not cancelled, or not yet, ends with it
         if listener is not None and listener is not asyncio.current_task():
             listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listener
-        self._subscription = None
+            await asyncio.wait([listener])
         for feed in list(self._feeds.values()):
             try:
                 await aperform(self, feed._leave())
@@ -236,3 +240,11 @@ class Thoonk(Catalog, Membership, AsyncClosing):
             raise
         finally:
             await self.release(connection)
+
+
+def _cancelled() -> bool:
+    """Whether this task is being cancelled; not only what it has awaited, and has raised so."""
+    task = asyncio.current_task()
+    if task is None or not hasattr(task, "cancelling"):
+        return True  # Python 3.10 does not say
+    return bool(task.cancelling())
