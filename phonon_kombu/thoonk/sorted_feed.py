@@ -8,7 +8,7 @@ from ..errors import ConfigurationError, FeedNotFound, ItemNotFound
 from .base import Item, job_id, text
 from .items import Items
 from .live import live
-from .steps import Send, Steps, blocking, once
+from .steps import Fresh, Send, Steps, blocking, once
 
 #: A place: where, the id that it refers to, and both as a position notice has them.
 Place = tuple[bytes, bytes, bytes]
@@ -77,6 +77,8 @@ class SortedFeedSteps(Items):
             ),
         )  # fmt: skip
         try:
+            if id is None:
+                yield Fresh()
             # Without an id it cannot be told whether a first try was carried out.
             (made,) = yield Send(call, repeat=id is not None)
         except FeedNotFound:

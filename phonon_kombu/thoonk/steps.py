@@ -207,8 +207,10 @@ def once(call: Sequence[Any], refusal: type[Exception]) -> Steps[Any]:
     """The reply to a call that changes something and that is refused when it was made before.
 
     If the first reply is lost and the repeat is refused with `refusal`, then because the first was
-    carried out: that is no error, and the reply is None.
+    carried out: that is no error, and the reply is None. (Over a connection that was closed while
+    nobody used it nothing would have been carried out.)
     """
+    yield Fresh()
     try:
         return (yield Send(call, repeat=False))[0]
     except CONNECTION_ERRORS:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
 import redis
 
-from phonon_kombu.errors import NotClaimed, NotFound
+from phonon_kombu.errors import FeedNotFound, ItemNotFound, NotClaimed, NotFound
 from phonon_kombu.store.scripts import load
-from phonon_kombu.thoonk import Empty, Job, Thoonk
+from phonon_kombu.thoonk import Empty, Job, Thoonk, aio
 from tests.servers import start_server, wait_for
 
 from .lossy import LossyLine
@@ -175,6 +176,33 @@ def test_an_idle_connection_that_was_closed(far: Thoonk, line: LossyLine) -> Non
         assert job.get(timeout=5) == ("j", "item", 0)
         line.cut()
         job.finish("j")
+
+
+def test_what_is_missing_is_said_over_a_connection_that_was_closed(
+    far: Thoonk, line: LossyLine
+) -> None:
+    """Nothing was sent over it: the refusal is not that of a repeat."""
+    wishes = far.sorted_feed("s")
+    line.cut()
+    wishes.append("without an id it is sent only once")
+    feed = far.feed("f")
+    acts = ((feed.retract, ItemNotFound), (far.delete_feed, FeedNotFound))
+    for act, refusal in acts:
+        feed.has_id("a")
+        line.cut()
+        with pytest.raises(refusal):
+            act("nothing")
+
+    async def body() -> None:
+        async with aio.Thoonk("127.0.0.1", line.port) as session:
+            feed = await session.feed("f")
+            for act, refusal in ((feed.retract, ItemNotFound), (session.delete_feed, FeedNotFound)):
+                await feed.has_id("a")
+                line.cut()
+                with pytest.raises(refusal):
+                    await act("nothing")
+
+    asyncio.run(asyncio.wait_for(body(), 20))
 
 
 def test_a_closed_session_can_be_used_again(far: Thoonk, line: LossyLine) -> None:
