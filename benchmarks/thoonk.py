@@ -157,7 +157,7 @@ def _fill(feed: Any, length: int) -> None:
     script, link = feed._ordering("insert"), feed.session.link
     assert isinstance(link, Link)
     for start in range(0, length, 1000):
-        call = (script, (b"", ITEM.encode(), b"end", b"", b"p", b"q", b"r"))
+        call = (script, (b"", ITEM.encode(), b"end", b"", b"p", b"q", b"r", b"sorted_feed"))
         link.send([call] * min(1000, length - start))
 
 

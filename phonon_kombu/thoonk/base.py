@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from queue import Empty
 from time import monotonic
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, FeedNotFound
 from ..store.keys import channel, queue_keys, wire_name
 from ..store.scripts import Prepared, load
 from .codecs import PLAIN, Codec, serialized
 from .steps import Steps, Wait
+
+R = TypeVar("R")
 
 __all__ = ["Base", "Empty", "HIGH", "Item", "POLL_SECONDS"]
 
@@ -49,6 +51,7 @@ class Base:
         self.serializer = serializer
         self.keys = self._keys_of(name)
         self._link = session.link
+        self._type = self.TYPE.encode()
         self._codec: Codec = serialized(serializer) if serializer else PLAIN[session.decode]
         self._scripts: dict[tuple[str, bytes], Prepared] = {}
         self._channels: dict[str, bytes] = {}
@@ -74,6 +77,14 @@ class Base:
     def _leave(self) -> Steps[None]:
         """The session is being closed."""
         yield from ()
+
+    def _changed(self, steps: Steps[R]) -> Steps[R]:
+        """A change. Where the feed is gone, or another has its name, the session forgets it."""
+        try:
+            return (yield from steps)
+        except FeedNotFound:
+            self.session.forget(self.name)
+            raise
 
     def _script(self, name: str, **given: bytes) -> Prepared:
         ident = (name, b"".join(given.values()))

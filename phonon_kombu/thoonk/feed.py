@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 
-from ..errors import FeedNotFound, ItemNotFound
+from ..errors import ItemNotFound
 from .base import Item, job_id, text
 from .catalog import trim
 from .items import SLICE, Items
 from .live import Live, live
-from .steps import Send, Steps, blocking, once
+from .steps import Send, Steps, blocking, once, send
 
 
 class FeedSteps(Items):
@@ -33,21 +33,19 @@ class FeedSteps(Items):
         """
         ident = uuid.uuid4().hex.encode() if id is None else job_id(id)
         told = (self._channel("publish"), self._channel("edit"), self._channel("retract"))
-        try:
-            ((_, excess),) = yield Send(
-                (self._script("feed/publish"), (ident, self._in(item), *told))
-            )
-        except FeedNotFound:
-            self.session.forget(self.name)
-            raise
+        call = (self._script("feed/publish"), (ident, self._in(item), *told, self._type))
+        ((_, excess),) = yield from self._changed(send(call))
         if excess:
             yield from trim(self.session, self.name)
         return text(ident)
 
     def _retract(self, id: str) -> Steps[None]:
-        """Take an item out. Raises :exc:`~phonon_kombu.errors.ItemNotFound`."""
-        call = (self._script("feed/retract"), (job_id(id), self._channel("retract")))
-        yield from once(call, ItemNotFound)
+        """Take an item out.
+
+        Raises :exc:`~phonon_kombu.errors.ItemNotFound`, :exc:`~phonon_kombu.errors.FeedNotFound`.
+        """
+        args = (job_id(id), self._channel("retract"), self._type)
+        yield from self._changed(once((self._script("feed/retract"), args), ItemNotFound))
 
     def _ids(self) -> Steps[list[bytes]]:
         """In slices. What is published meanwhile moves ahead of us, and nothing else moves."""

@@ -6,7 +6,7 @@ import uuid
 
 from ..errors import ConfigurationError
 from .base import HIGH, Base, Item
-from .steps import Fresh, Send, Steps, blocking
+from .steps import Fresh, Send, Steps, blocking, send
 
 
 class QueueSteps(Base):
@@ -22,6 +22,7 @@ class QueueSteps(Base):
 
         Returns the item's id. Raises :exc:`~phonon_kombu.errors.ConfigurationError` for an item
         that is neither ``str`` nor ``bytes`` or another priority,
+        :exc:`~phonon_kombu.errors.FeedNotFound` if the queue was deleted,
         :exc:`~phonon_kombu.errors.ItemTooLarge`, :exc:`~phonon_kombu.errors.OutOfMemory`.
         """
         if priority not in (None, False, True, HIGH):
@@ -29,8 +30,8 @@ class QueueSteps(Base):
                 f"priority={priority!r}: a queue knows queue.HIGH and None; jobs have levels"
             )
         item_id = uuid.uuid4().hex
-        args = (item_id.encode(), self._in(item), b"1" if priority else b"")
-        yield Send((self._script("queue/put"), args))
+        args = (item_id.encode(), self._in(item), b"1" if priority else b"", self._type)
+        yield from self._changed(send((self._script("queue/put"), args)))
         return item_id
 
     def _get(self, timeout: float | None = None) -> Steps[Item]:
@@ -49,7 +50,8 @@ class QueueSteps(Base):
             # A connection that was closed while nobody used it can still be told from one that
             # breaks with our item.
             yield Fresh()
-            (item,) = yield Send((self._script("queue/get"), ()), repeat=False)
+            call = (self._script("queue/get"), (self._type,))
+            (item,) = yield from self._changed(send(call, repeat=False))
             if item is not None:
                 return self._out(item)
             yield from self._until_woken(until)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ConfigurationError, FeedNotFound, ItemNotFound
+from ..errors import ConfigurationError, ItemNotFound
 from .base import Item, job_id, text
 from .items import Items
 from .live import live
-from .steps import Fresh, Send, Steps, blocking, once
+from .steps import Fresh, Send, Steps, blocking, once, send
 
 #: A place: where, the id that it refers to, and both as a position notice has them.
 Place = tuple[bytes, bytes, bytes]
@@ -73,17 +73,13 @@ class SortedFeedSteps(Items):
             self._ordering("insert"),
             (
                 b"" if id is None else job_id(id), self._in(item), where[0], where[1],
-                self._channel("publish"), self._channel("position"), where[2],
+                self._channel("publish"), self._channel("position"), where[2], self._type,
             ),
         )  # fmt: skip
-        try:
-            if id is None:
-                yield Fresh()
-            # Without an id it cannot be told whether a first try was carried out.
-            (made,) = yield Send(call, repeat=id is not None)
-        except FeedNotFound:
-            self.session.forget(self.name)
-            raise
+        if id is None:
+            yield Fresh()
+        # Without an id it cannot be told whether a first try was carried out.
+        (made,) = yield from self._changed(send(call, repeat=id is not None))
         return text(made)
 
     def _append(self, item: Item, id: str | None = None) -> Steps[str]:
@@ -121,22 +117,22 @@ class SortedFeedSteps(Items):
     def _edit(self, id: str, item: Item) -> Steps[None]:
         """Another item under the same id, in the same place.
 
-        Raises :exc:`~phonon_kombu.errors.ItemNotFound`.
+        Raises :exc:`~phonon_kombu.errors.ItemNotFound`, :exc:`~phonon_kombu.errors.FeedNotFound`.
         """
-        args = (job_id(id), self._in(item), self._channel("edit"))
-        yield Send((self._script("sorted_feed/edit"), args))
+        args = (job_id(id), self._in(item), self._channel("edit"), self._type)
+        yield from self._changed(send((self._script("sorted_feed/edit"), args)))
 
     # Moving ----------------------------------------------------------------------------------
 
     def _move_to(self, id: str, where: Place) -> Steps[None]:
-        args = (job_id(id), where[0], where[1], self._channel("position"), where[2])
-        yield Send((self._ordering("move"), args))
+        args = (job_id(id), where[0], where[1], self._channel("position"), where[2], self._type)
+        yield from self._changed(send((self._ordering("move"), args)))
 
     def _move(self, position: str, id: str) -> Steps[None]:
         """Move an item to a position: ``begin:``, ``:end``, ``:42`` (before 42), ``42:`` (after).
 
         Raises :exc:`~phonon_kombu.errors.ItemNotFound` if one of the two is not there,
-        :exc:`~phonon_kombu.errors.ConfigurationError`.
+        :exc:`~phonon_kombu.errors.FeedNotFound`, :exc:`~phonon_kombu.errors.ConfigurationError`.
         """
         yield from self._move_to(id, place(position))
 
@@ -157,9 +153,12 @@ class SortedFeedSteps(Items):
         yield from self._move_to(id, after(after_id))
 
     def _retract(self, id: str) -> Steps[None]:
-        """Take an item out. Raises :exc:`~phonon_kombu.errors.ItemNotFound`."""
-        call = (self._ordering("retract"), (job_id(id), self._channel("retract")))
-        yield from once(call, ItemNotFound)
+        """Take an item out.
+
+        Raises :exc:`~phonon_kombu.errors.ItemNotFound`, :exc:`~phonon_kombu.errors.FeedNotFound`.
+        """
+        args = (job_id(id), self._channel("retract"), self._type)
+        yield from self._changed(once((self._ordering("retract"), args), ItemNotFound))
 
     # Reading ---------------------------------------------------------------------------------
 

@@ -203,6 +203,12 @@ class Sleep:
         await asyncio.sleep(self.seconds)
 
 
+def send(*calls: Sequence[Any], repeat: bool = True) -> Steps[list[Any]]:
+    """:class:`Send`, as steps."""
+    replies: list[Any] = yield Send(*calls, repeat=repeat)
+    return replies
+
+
 def once(call: Sequence[Any], refusal: type[Exception]) -> Steps[Any]:
     """The reply to a call that changes something and that is refused when it was made before.
 

@@ -99,8 +99,9 @@ def test_every_script_on_a_queue_with_an_odd_name(cluster: Cluster, queue: str) 
     assert machine.relist("j9") == 1
     check(machine.picture(), machine.stats())
     machine.purge()
-    machine.run("queue/put", "id", "item", "")
-    assert machine.run("queue/get") == "item"
+    machine.configure(type="queue")
+    machine.run("queue/put", "id", "item", "", "queue")
+    assert machine.run("queue/get", "queue") == "item"
     machine.close()
 
     exchange = ExchangeKeys(queue)

@@ -47,12 +47,12 @@ def _catalog(run: Any, told: Any) -> None:
             run("feed/configure", configured, "m", "title", "x", fixed, "another")
     assert run("feed/delete", deleted, "m") == 1
     with pytest.raises(FeedNotFound):
-        run("feed/publish", "id", "item", *told("publish", "edit", "retract"))
+        run("feed/publish", "id", "item", *told("publish", "edit", "retract"), "feed")
     run("feed/create", created, "m", "", "feed", "max_length", "2")
 
 
 def _feed(m: Machine, run: Any, told: Any) -> None:
-    notices = told("publish", "edit", "retract")
+    notices = (*told("publish", "edit", "retract"), "feed")
     assert [run("feed/publish", f"i{n}", "item", *notices) for n in range(4)] == [[1, 0]] * 4
     assert run("feed/publish", "i2", "item", *notices) == [0, 0]
     assert m.client.zrange(m.keys.ids, 0, -1) == [b"i3", b"i2"]
@@ -61,18 +61,19 @@ def _feed(m: Machine, run: Any, told: Any) -> None:
     assert run("feed/trim", *told("retract")) == 0
     assert run("feed/trim", *told("retract")) == 0
     assert run("feed/scan", "0", *told("mark"), "m") == ["0", "i3", "item"]
-    assert run("feed/retract", "i3", *told("retract")) == "i3"
+    assert run("feed/retract", "i3", *told("retract"), "feed") == "i3"
     with pytest.raises(ItemNotFound):
-        run("feed/retract", "i3", *told("retract"))
+        run("feed/retract", "i3", *told("retract"), "feed")
     assert run("feed/delete", *told("delete"), "m") == 2
 
 
 def _sorted(run: Any, told: Any, variant: str) -> None:
     insert = f"sorted_feed/{variant}insert"
-    at_end = ("end", "", *told("publish", "position"), ":end")
+    at_end = ("end", "", *told("publish", "position"), ":end", "sorted_feed")
     with pytest.raises(FeedNotFound):
         run(insert, "", "item", *at_end)
-    run("feed/create", *told("create"), "m", "", "sorted_feed")
+    order = ("order", "list" if variant else "links")
+    run("feed/create", *told("create"), "m", "", "sorted_feed", *order)
     assert run(insert, "", "item", *at_end) == "1"
     assert run(insert, "2", "item", *at_end) == "2"
     assert run(insert, "2", "item", *at_end) == "2"
@@ -85,20 +86,24 @@ def _sorted(run: Any, told: Any, variant: str) -> None:
             run(insert, "", "item", where, "nobody", *at_end[2:])
     move = f"sorted_feed/{variant}move"
     for where, ref in (("begin", ""), ("end", ""), ("before", "2"), ("after", "2")):
-        assert run(move, "1", where, ref, *told("position"), "p") == 1
-    assert run(move, "1", "before", "1", *told("position"), "p") == 0
+        assert run(move, "1", where, ref, *told("position"), "p", "sorted_feed") == 1
+    assert run(move, "1", "before", "1", *told("position"), "p", "sorted_feed") == 0
     for id, ref in (("nobody", "1"), ("1", "nobody")):
         with pytest.raises(ItemNotFound):
-            run(move, id, "before", ref, *told("position"), "p")
+            run(move, id, "before", ref, *told("position"), "p", "sorted_feed")
     if not variant:
         moves, *ids = run("sorted_feed/walk", "", "")
         assert ids == ["3", "before", "after", "2", "1", ""]
         assert run("sorted_feed/walk", "2", moves) == [moves, "1", ""]
         assert run("sorted_feed/walk", "2", "elsewhere") == [moves]
-    assert run("sorted_feed/edit", "1", "edited", *told("edit")) == "1"
-    assert run(f"sorted_feed/{variant}retract", "1", *told("retract")) == "1"
+    assert run("sorted_feed/edit", "1", "edited", *told("edit"), "sorted_feed") == "1"
+    assert run(f"sorted_feed/{variant}retract", "1", *told("retract"), "sorted_feed") == "1"
     with pytest.raises(ItemNotFound):
-        run("sorted_feed/edit", "1", "edited", *told("edit"))
+        run("sorted_feed/edit", "1", "edited", *told("edit"), "sorted_feed")
     with pytest.raises(ItemNotFound):
-        run(f"sorted_feed/{variant}retract", "1", *told("retract"))
+        run(f"sorted_feed/{variant}retract", "1", *told("retract"), "sorted_feed")
+    other = "sorted_feed/insert" if variant else "sorted_feed/list_insert"
+    for script, args in ((other, ("", "item", *at_end)), ("feed/retract", ("2", "c", "feed"))):
+        with pytest.raises(FeedNotFound):
+            run(script, *args)
     run("feed/delete", *told("delete"), "m")

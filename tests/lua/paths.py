@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from phonon_kombu.errors import Closing, Exists, FieldFull, NotHeld
+from phonon_kombu.errors import Closing, Exists, FeedNotFound, FieldFull, NotHeld
 from phonon_kombu.phonon.fields import (
     CountDistinct,
     Histogram,
@@ -43,13 +43,17 @@ def lifetime(m: Machine) -> None:
 
 def simple_queue(m: Machine) -> None:
     """queue/put and queue/get, all paths."""
+    m.configure(type="queue")
     with m.fence():
         for front in ("", "1"):
-            assert m.run("queue/put", f"x{front}", "item", front) == f"x{front}"
-            assert m.run("queue/put", f"x{front}", "item", front) == f"x{front}"
+            assert m.run("queue/put", f"x{front}", "item", front, "queue") == f"x{front}"
+            assert m.run("queue/put", f"x{front}", "item", front, "queue") == f"x{front}"
         with pytest.raises(Exists):
-            m.run("queue/put", "x", "another", "")
-        assert [m.run("queue/get") for _ in range(3)] == ["item", "item", None]
+            m.run("queue/put", "x", "another", "", "queue")
+        assert [m.run("queue/get", "queue") for _ in range(3)] == ["item", "item", None]
+        for script, args in (("queue/put", ("x", "item", "")), ("queue/get", ())):
+            with pytest.raises(FeedNotFound):
+                m.run(script, *args, "pyqueue")
 
 
 def exchange(m: Machine) -> None:

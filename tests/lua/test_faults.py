@@ -52,7 +52,7 @@ REFUSED: dict[str, Callable[[Machine], Any]] = {
     "put with a delay": lambda m: m.put("new", delay_ms=5),
     "put in front": lambda m: m.put("new", front=True),
     "put by its other id": lambda m: m.put("y", "another", other_id="new"),
-    "queue/put": lambda m: m.run("queue/put", "new", "item", ""),
+    "queue/put": lambda m: m.run("queue/put", "new", "item", "", "job"),
     "stall": lambda m: m.stall("y"),
     "relist": lambda m: m.relist("y"),
 }

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import pickle
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -73,6 +74,46 @@ def test_deleting_takes_everything_along(thoonk: Thoonk, redis_client: redis.Red
     for name in "fslqpj":
         thoonk.delete_feed(name)
     assert redis_client.keys("feed*") == [] and thoonk.get_feeds() == set()
+
+
+MADE: dict[str, Callable[[Thoonk], Any]] = {
+    "feed": lambda s: s.feed("f"),
+    "links": lambda s: s.sorted_feed("f"),
+    "list": lambda s: s.sorted_feed("f", interop=True),
+    "queue": lambda s: s.queue("f"),
+    "pyqueue": lambda s: s.pyqueue("f"),
+}
+CHANGES: dict[str, tuple[Callable[[Any], Any], ...]] = {
+    "feed": (lambda f: f.publish("x"), lambda f: f.retract("1")),
+    "sorted": (lambda f: f.append("x"), lambda f: f.retract("1"), lambda f: f.move_first("1")),
+    "queue": (lambda f: f.put("x"), lambda f: f.get(timeout=0)),
+}
+
+
+@pytest.mark.parametrize("was", ["feed", "links", "list", "queue"])
+def test_a_feed_that_was_made_anew_as_another(
+    thoonk: Thoonk, other: Thoonk, redis_client: redis.Redis, was: str
+) -> None:
+    """What was opened before is refused: it would write what nobody finds."""
+    changes = CHANGES.get(was, CHANGES["sorted"])
+    for then in MADE:
+        stale = MADE[was](thoonk)
+        other.delete_feed("f")
+        with pytest.raises(FeedNotFound):
+            changes[0](stale)
+        now = MADE[then](other)
+        now.put("x") if then.endswith("queue") else now.publish("x", id="1")
+        before = picture(redis_client)
+        for change in changes if was != then else ():
+            with pytest.raises(FeedNotFound):
+                change(stale)
+            assert picture(redis_client) == before
+        other.delete_feed("f")
+
+
+def picture(client: redis.Redis) -> dict[bytes, Any]:
+    """All keys of feeds, as they are."""
+    return {key: client.dump(key) for key in client.keys("feed*")}
 
 
 def test_many_feeds(thoonk: Thoonk, redis_client: redis.Redis) -> None:

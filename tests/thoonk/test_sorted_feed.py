@@ -119,7 +119,7 @@ def test_inserting_at_the_same_place_without_end(
     feed = thoonk.sorted_feed("s")
     feed.append("x", id="first")
     feed.append("x", id="last")
-    script, told = feed._ordering("insert"), (b"p", b"q", b"r")
+    script, told = feed._ordering("insert"), (b"p", b"q", b"r", b"sorted_feed")
     for start in range(0, count, 500):
         thoonk.link.send(
             [

@@ -1,14 +1,15 @@
 --[[ feed/publish: put an item at the end of a feed; a known id is edited and moves to the end.
 The oldest items above `max_length` go first, 100 at the most.
 KEYS    1 config HASH   2 ids ZSET   3 items HASH   4 publishes STRING
-ARGV    1 id   2 item   3 publish_channel   4 edit_channel   5 retract_channel
+ARGV    1 id   2 item   3 publish_channel   4 edit_channel   5 retract_channel   6 type
 RETURNS 1 if the id is new, else 0; how many items are too many still
 ERRORS  NOFEED   COST O(log n), bounded: at most 100 items are trimmed ]]
 local ids, items, retract_channel = KEYS[2], KEYS[3], ARGV[5]
 --- @include trim
-local config = redis.call('HMGET', KEYS[1], 'type', 'max_length')
-if not config[1] then
-  return redis.error_reply('NOFEED there is no feed of this name')
+--- @include another
+local refusal = another(KEYS[1], ARGV[6], false)
+if refusal then
+  return refusal
 end
 -- Milliseconds as the contract has them, with a fraction: the order of two publishes must not
 -- depend on the clock's resolution, nor on a clock that was set back.
@@ -18,7 +19,8 @@ local last = tonumber(redis.call('ZREVRANGE', ids, 0, 0, 'WITHSCORES')[2])
 if last and score <= last then
   score = last + math.max(1 / 2048, math.abs(last) * 2 ^ -52)
 end
-local size, limit = redis.call('ZCARD', ids), tonumber(config[2]) or 0
+local limit = tonumber(redis.call('HGET', KEYS[1], 'max_length')) or 0
+local size = redis.call('ZCARD', ids)
 local new = redis.call('HSET', items, ARGV[1], ARGV[2])
 local excess = limit > 0 and math.max(size + new - limit, 0) or 0
 if excess > 0 and new == 1 then

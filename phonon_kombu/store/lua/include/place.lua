@@ -1,11 +1,8 @@
---[[ place(config, counter): the id of an item that is to be inserted into a sorted feed, and
-whether it is new; or a refusal: no such feed, no such reference, another item has the id.
+--[[ place(counter): the id of an item that is to be inserted into a sorted feed, and whether it is
+new; or a refusal: no such reference, another item has the id.
 Needs the local `items` and the ARGV of sorted_feed/insert.
-COST three commands; one more for each made id that somebody has given to an item, at most 1000 ]]
-local function place(config, counter)
-  if redis.call('HEXISTS', config, 'type') == 0 then
-    return redis.error_reply('NOFEED there is no feed of this name')
-  end
+COST two commands; one more for each made id that somebody has given to an item, at most 1000 ]]
+local function place(counter)
   if (ARGV[3] == 'before' or ARGV[3] == 'after')
     and redis.call('HEXISTS', items, ARGV[4]) == 0 then
     return redis.error_reply('NOITEM no item has the id to insert at')

@@ -4,11 +4,17 @@ KEYS    1 config HASH   2 items HASH   3 next HASH   4 previous HASH   5 moves S
         6 idincr STRING   7 publishes STRING
 ARGV    1 id ('' a new one is made)   2 item   3 where ('begin', 'end', 'before', 'after')
         4 reference   5 publish_channel   6 position_channel   7 position
+        8 type
 RETURNS id   ERRORS NOFEED, NOITEM, EXISTS   COST O(1) ]]
 local items, following, previous, moves = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 --- @include links
 --- @include place
-local id, new = place(KEYS[1], KEYS[6])
+--- @include another
+local refusal = another(KEYS[1], ARGV[8], true)
+if refusal then
+  return refusal
+end
+local id, new = place(KEYS[6])
 if not new then
   return id
 end

@@ -2,10 +2,16 @@
 KEYS    1 config HASH   2 items HASH   3 ids LIST   4 idincr STRING   5 publishes STRING
 ARGV    1 id ('' a new one is made)   2 item   3 where ('begin', 'end', 'before', 'after')
         4 reference   5 publish_channel   6 position_channel   7 position
+        8 type
 RETURNS id   ERRORS NOFEED, NOITEM, EXISTS   COST O(n) before or after an id, else O(1) ]]
 local items = KEYS[2]
 --- @include place
-local id, new = place(KEYS[1], KEYS[4])
+--- @include another
+local refusal = another(KEYS[1], ARGV[8], false)
+if refusal then
+  return refusal
+end
+local id, new = place(KEYS[4])
 if not new then
   return id
 end

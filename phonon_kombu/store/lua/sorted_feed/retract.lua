@@ -1,10 +1,15 @@
 --[[ sorted_feed/retract: take an item out of a sorted feed.
-KEYS    1 items HASH   2 next HASH   3 previous HASH   4 moves STRING
-ARGV    1 id   2 channel
-RETURNS id   ERRORS NOITEM   COST O(1) ]]
-local following, previous, moves = KEYS[2], KEYS[3], KEYS[4]
+KEYS    1 config HASH   2 items HASH   3 next HASH   4 previous HASH   5 moves STRING
+ARGV    1 id   2 channel   3 type
+RETURNS id   ERRORS NOFEED, NOITEM   COST O(1) ]]
+local following, previous, moves = KEYS[3], KEYS[4], KEYS[5]
 --- @include links
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then
+--- @include another
+local refusal = another(KEYS[1], ARGV[3], true)
+if refusal then
+  return refusal
+end
+if redis.call('HDEL', KEYS[2], ARGV[1]) == 0 then
   return redis.error_reply('NOITEM no item has this id')
 end
 unlink(ARGV[1])
