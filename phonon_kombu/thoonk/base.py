@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from queue import Empty
 from time import monotonic
@@ -41,6 +42,9 @@ class Base:
 
     TYPE: ClassVar[str]
     HIGH: ClassVar[str] = HIGH
+
+    #: Whether a `max_length` is kept.
+    TRIMMED: ClassVar[bool] = False
 
     #: The serializer of a feed that is made without naming one.
     DEFAULT_SERIALIZER: ClassVar[str | None] = None
@@ -126,15 +130,24 @@ def text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def encoded(what: str, value: Any) -> bytes:
+    """A name or an id that a caller gave, checked.
+
+    Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
+    """
+    # In notices a NUL ends it.
+    if isinstance(value, str) and value and "\0" not in value:
+        with contextlib.suppress(UnicodeEncodeError):  # halves of a character
+            return value.encode("utf-8", "surrogateescape")
+    raise ConfigurationError(f"{value!r} is no {what}: it must be a string of text without NUL")
+
+
 def job_id(value: str) -> bytes:
     """The id that a caller gave, checked.
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
     """
-    # In the announcement of a result a NUL ends the id.
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ConfigurationError(f"{value!r} is no id: it must be a string without NUL")
-    return value.encode("utf-8", "surrogateescape")
+    return encoded("id", value)
 
 
 def seconds(name: str, value: float, above: bool = False) -> float:

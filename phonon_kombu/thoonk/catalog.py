@@ -17,8 +17,8 @@ from ..store.checks import (
 )
 from ..store.keys import channel, feed_keys, feed_name, feeds_key, layout_key, wire_name
 from ..store.scripts import load
-from .base import Base, text
-from .codecs import INSECURE, PLAIN, Codec
+from .base import Base, encoded, text
+from .codecs import INSECURE, PLAIN, Codec, serialized
 from .steps import Send, Steps, once
 
 F = TypeVar("F", bound=Base)
@@ -124,15 +124,17 @@ class Catalog:
         settings = {field: value for field, value in fields.items() if field != "type"}
         serializer = given.get("serializer", kind.DEFAULT_SERIALIZER)
         if serializer:
-            settings.setdefault("serializer", serializer.encode())
+            settings.setdefault("serializer", encoded("serializer", serializer))
+        if settings.get("serializer"):
+            serialized(text(settings["serializer"]))  # a feed that nobody can open is not made
         if hasattr(kind, "ORDERS"):
             settings["order"] = kind.ORDERS[bool(given.get("interop"))]
-        _, reply = yield Send(
-            (b"SADD", feeds_key(self.prefix), name.encode("utf-8", "surrogateescape")),
-            self._announced(
-                "create", name, b"1" if exclusive else b"", kind.TYPE.encode(), fields=settings
-            ),
+        listed = (b"SADD", feeds_key(self.prefix), name.encode("utf-8", "surrogateescape"))
+        made = self._announced(
+            "create", name, b"1" if exclusive else b"", kind.TYPE.encode(), fields=settings
         )
+        # Again behind it: who is deleting one of this name may just have taken it off the list.
+        _, reply, _ = yield Send(listed, made, listed)
         return [reply[0], *map(text, reply[1:])]
 
     def _announced(
@@ -174,11 +176,13 @@ class Catalog:
         """
         wire = wire_name(checked(name), self.hash_tags)
         gone = self._announced("delete", name)
-        # Also as a peer has written it.
-        unlisted = (b"SREM", feeds_key(self.prefix), wire, name.encode("utf-8", "surrogateescape"))
+        listed, ours = feeds_key(self.prefix), name.encode("utf-8", "surrogateescape")
         self.forget(name)
         yield from once(gone, FeedNotFound)
-        yield Send(unlisted)
+        # Also as a peer has written it.
+        yield Send((b"SREM", listed, wire, ours))
+        if (yield from self._feed_exists(name)):
+            yield Send((b"SADD", listed, ours))  # somebody has made it meanwhile
 
     # Configuration ---------------------------------------------------------------------------
 
@@ -199,7 +203,8 @@ class Catalog:
             raise ConfigurationError("an empty configuration")
         yield Send(self._announced("config", checked(name), fields=fields))
         config_now = yield from self._get_config(name)
-        if "max_length" in fields and config_now["type"] == "feed":
+        kind = self._kinds.get(config_now["type"])
+        if "max_length" in fields and kind is not None and kind.TRIMMED:
             yield from trim(self, name)
 
     def _get_config(self, name: str) -> Steps[dict[str, Any]]:
@@ -214,7 +219,7 @@ class Catalog:
         }
         if "type" not in found:
             raise FeedNotFound(f"there is no feed called {name!r}")
-        if found.get("max_length", "").isdigit():
+        if _is_number(found.get("max_length", "")):
             found["max_length"] = int(found["max_length"])
         return found
 
@@ -263,9 +268,13 @@ def checked(name: Any) -> str:
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
     """
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise ConfigurationError(f"a feed's name must be a string without NUL, not {name!r}")
-    return name
+    encoded("name of a feed", name)
+    return str(name)
+
+
+def _is_number(value: str) -> bool:
+    """In the digits that Redis knows."""
+    return value.isascii() and value.isdecimal()
 
 
 def _fields(config: Config | None) -> dict[str, bytes]:
@@ -281,13 +290,14 @@ def _fields(config: Config | None) -> dict[str, bytes]:
     for name, value in (config or {}).items():
         if not isinstance(name, str) or name == "order":
             raise ConfigurationError(f"{name!r} in a configuration")
-        if name == "max_length" and not str(value).isdecimal():
+        if name == "max_length" and not _is_number(str(value)):
             raise ConfigurationError(f"max_length={value!r}: it must be a number, 0 for no limit")
         try:
+            name.encode()
             written = value if isinstance(value, str) else json.dumps(value)
+            fields[name] = written.encode("utf-8", "surrogateescape")
         except (TypeError, ValueError):
-            raise ConfigurationError(f"{name}={value!r}: it must be plain data") from None
-        fields[name] = written.encode("utf-8", "surrogateescape")
+            raise ConfigurationError(f"{name!r}: {value!r}: it must be plain data") from None
     return fields
 
 

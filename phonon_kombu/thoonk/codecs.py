@@ -31,7 +31,10 @@ class Plain:
         self._as_text = as_text
 
     def encode(self, item: Any) -> bytes:
-        data = item.encode("utf-8", "surrogateescape") if isinstance(item, str) else item
+        try:
+            data = item.encode("utf-8", "surrogateescape") if isinstance(item, str) else item
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(f"an item that is no text: {error.reason}") from None
         if not isinstance(data, bytes):
             raise ConfigurationError(
                 f"an item must be str or bytes, not {type(item).__name__}: serialise it first, or "
@@ -61,11 +64,12 @@ class Serialized:
     def encode(self, item: Any) -> bytes:
         try:
             data = self._kombu.dumps(item, serializer=self.name)[2]
+            data = data.encode() if isinstance(data, str) else data
         except Exception as error:
             raise ConfigurationError(
                 f"an item ({type(item).__name__}) that {self.name} cannot serialise: {error}"
             ) from None
-        return _small_enough(data.encode() if isinstance(data, str) else data)
+        return _small_enough(data)
 
     def decode(self, data: bytes) -> Any:
         try:

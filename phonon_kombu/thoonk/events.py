@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..store.client import fork_epoch
-from .notices import ARGUMENTS, GAP, Notice, Topic, kind_of
+from .notices import ARGUMENTS, GAP, Notice, Topic, topic_of
 from .subscription import Subscription
 
 logger = logging.getLogger("phonon_kombu.thoonk")
@@ -27,12 +27,12 @@ class Handlers:
         """Raises :exc:`~phonon_kombu.errors.ConfigurationError`."""
         if not callable(handler):
             raise ConfigurationError(f"{handler!r} is no handler: it cannot be called")
-        self._entries.append((Topic(kind_of(name), feed), handler))
+        self._entries.append((topic_of(name, feed), handler))
 
     def remove(self, name: str, handler: Handler, feed: str | None) -> None:
         """Raises :exc:`~phonon_kombu.errors.ConfigurationError` if it was never added."""
         try:
-            self._entries.remove((Topic(kind_of(name), feed), handler))
+            self._entries.remove((topic_of(name, feed), handler))
         except ValueError:
             raise ConfigurationError(f"{handler!r} is no handler of {name!r}") from None
 

@@ -16,6 +16,7 @@ class FeedSteps(Items):
     """What a feed does, for both faces."""
 
     TYPE = "feed"
+    TRIMMED = True
 
     def _publish(self, item: Item, id: str | None = None) -> Steps[str]:
         """Put an item at the end. An id that is there already is edited, and moves to the end.

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConfigurationError, MalformedItem
 from ..store.keys import CHANNELS, FEEDWIDE, channel, feed_name, wire_name
-from .base import text
+from .base import encoded, text
 
 logger = logging.getLogger("phonon_kombu.thoonk")
 
@@ -71,15 +71,17 @@ class Topic:
     feed: str | None = None
 
 
-def kind_of(name: str) -> str:
-    """The kind that a caller named: ``publish`` or, as in Thoonk.py, ``publish_notice``.
+def topic_of(name: str, feed: str | None) -> Topic:
+    """What a caller named: ``publish`` or, as in Thoonk.py, ``publish_notice``; a feed or None.
 
     Raises :exc:`~phonon_kombu.errors.ConfigurationError`.
     """
     kind = name.removesuffix("_notice") if isinstance(name, str) else name
     if kind not in ARGUMENTS:
         raise ConfigurationError(f"{name!r}: notices are {', '.join(ARGUMENTS)}")
-    return kind
+    if feed is not None:
+        encoded("name of a feed", feed)
+    return Topic(kind, feed)
 
 
 class Dialogue:

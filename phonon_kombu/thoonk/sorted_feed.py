@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ConfigurationError, ItemNotFound
+from ..errors import ConfigurationError, Exists, ItemNotFound
 from .base import Item, job_id, text
 from .items import Items
 from .live import live
@@ -15,6 +15,9 @@ Place = tuple[bytes, bytes, bytes]
 
 BEGIN: Place = (b"begin", b"", b"begin:")
 END: Place = (b"end", b"", b":end")
+
+#: Ids that a position could not tell from them.
+NO_IDS = ("begin", "end")
 
 
 def before(id: str) -> Place:
@@ -76,19 +79,28 @@ class SortedFeedSteps(Items):
                 self._channel("publish"), self._channel("position"), where[2], self._type,
             ),
         )  # fmt: skip
-        if id is None:
-            yield Fresh()
-        # Without an id it cannot be told whether a first try was carried out.
-        (made,) = yield from self._changed(send(call, repeat=id is not None))
-        return text(made)
+        if id in NO_IDS:
+            raise ConfigurationError(f"id={id!r}: in a position it names an end of the feed")
+        while True:
+            if id is None:
+                yield Fresh()
+            try:
+                # Without an id it cannot be told whether a first try was carried out.
+                (made,) = yield from self._changed(send(call, repeat=id is not None))
+            except Exists:
+                if id is None:
+                    continue  # other items have the next thousand numbers
+                raise
+            return text(made)
 
     def _append(self, item: Item, id: str | None = None) -> Steps[str]:
         """Put a new item at the end.
 
         Arguments:
             item: ``str`` or ``bytes``; with a serializer whatever that one takes.
-            id: a name for it; default the next number. The same id with the same item again is a
-                no-op. Only with an id is an insert whose reply was lost repeated by itself.
+            id: a name for it, not ``begin`` or ``end``; default the next number. The same id with
+                the same item again is a no-op. Only with an id is an insert whose reply was lost
+                repeated by itself.
 
         Returns the id. Raises :exc:`~phonon_kombu.errors.Exists` if another item has the id,
         :exc:`~phonon_kombu.errors.FeedNotFound`, :exc:`~phonon_kombu.errors.ConfigurationError`,

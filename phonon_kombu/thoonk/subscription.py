@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -17,7 +17,7 @@ from ..store.client import CONNECTION_ERRORS
 from ..store.refusals import translate
 from ..store.scripts import pack_command
 from .base import seconds
-from .notices import GAP, KINDS, Dialogue, Notice, Topic, kind_of
+from .notices import GAP, KINDS, Dialogue, Notice, Topic, topic_of
 from .streams import Stream
 
 #: Seconds of silence after which the server is asked whether it is there.
@@ -33,10 +33,10 @@ UNCONFIRMED = "the server has not confirmed a subscription in time"
 PAUSES_SECONDS = (0.05, 2.0)
 
 
-def topics_of(kinds: Iterable[str], feed: str | None) -> list[Topic]:
+def topics_of(kinds: Sequence[str], feed: str | None) -> list[Topic]:
     """What a caller of ``listen`` wants: some kinds, or all."""
-    wanted = list(map(kind_of, kinds)) or KINDS
-    return [Topic(kind, feed) for kind in wanted if kind != GAP]
+    wanted = [topic_of(kind, feed) for kind in kinds or KINDS]
+    return [topic for topic in wanted if topic.kind != GAP]
 
 
 class Listening:

@@ -19,6 +19,7 @@ from phonon_kombu.errors import (
     MalformedItem,
 )
 from phonon_kombu.thoonk import Empty, Feed, PyQueue, SortedFeed, Thoonk
+from tests.servers import wait_for
 
 
 def test_types(thoonk: Thoonk, other: Thoonk) -> None:
@@ -74,6 +75,50 @@ def test_deleting_takes_everything_along(thoonk: Thoonk, redis_client: redis.Red
     for name in "fslqpj":
         thoonk.delete_feed(name)
     assert redis_client.keys("feed*") == [] and thoonk.get_feeds() == set()
+
+
+@pytest.mark.parametrize("wrong", ["", "\0", "\ud800", b"f", 5])
+def test_names_and_ids_that_are_none(thoonk: Thoonk, other: Thoonk, wrong: Any) -> None:
+    """Each is refused by name, and nothing is left of it."""
+    told: list[str] = []
+    feed, wishes = thoonk.feed("f"), thoonk.sorted_feed("s")
+    acts: tuple[Callable[[], Any], ...] = (
+        lambda: thoonk.feed(wrong), lambda: thoonk.get_config(wrong),
+        lambda: thoonk.delete_feed(wrong), lambda: thoonk.listen("publish", feed=wrong),
+        lambda: thoonk.register_handler("publish", print, feed=wrong),
+        lambda: thoonk.remove_handler("publish", print, feed=wrong),
+        lambda: feed.publish("x", id=wrong), lambda: wishes.move_before(wrong, "a"),
+        lambda: wishes.append("x", id="end"), lambda: wishes.append("x", id="begin"),
+        lambda: thoonk.feed("g", serializer="jsn"),
+        lambda: thoonk.create_feed("g", {"serializer": "jsn"}),
+        lambda: thoonk.create_feed("g", {"max_length": "\u0663"}),
+        lambda: thoonk.create_feed("g", {"\ud800": "x"}),
+        lambda: feed.publish("\ud800"), lambda: thoonk.pyqueue("p").put(thoonk),
+    )  # fmt: skip
+    for act in acts:
+        with pytest.raises(ConfigurationError):
+            act()
+    assert thoonk.get_feeds() == {"f", "s", "p"} and feed.size() == wishes.size() == 0
+    thoonk.register_handler("publish", lambda feed, item, id: told.append(id))
+    other.feed("f").publish("x", id="a")
+    wait_for(lambda: told == ["a"])
+
+
+def test_a_feed_that_is_made_while_one_of_its_name_is_deleted(
+    thoonk: Thoonk, other: Thoonk
+) -> None:
+    """It stays on the list."""
+    thoonk.feed("f")
+    send = thoonk.link.send
+
+    def then_make(calls: Any, **options: Any) -> Any:
+        if calls[0][0] == b"SREM":
+            other.feed("f")
+        return send(calls, **options)
+
+    thoonk.link.send = then_make  # type: ignore[method-assign]
+    thoonk.delete_feed("f")
+    assert thoonk.get_feeds() == {"f"}
 
 
 MADE: dict[str, Callable[[Thoonk], Any]] = {
@@ -152,6 +197,12 @@ def test_a_type_of_ones_own(thoonk: Thoonk, other: Thoonk) -> None:
     assert wishes is thoonk.wishlist("birthday")
     assert isinstance(wishes, Wishlist) and wishes.get_all() == {"1": "a pony"}
     assert thoonk.get_config("birthday")["type"] == "wishlist"
+    thoonk.register_feedtype("news", Feed)
+    news = thoonk.news("n")
+    for n in range(3):
+        news.publish("x", id=str(n))
+    thoonk.set_config("n", {"max_length": 1})
+    assert news.get_ids() == ["2"]
     thoonk.create_feed("christmas", {"type": "wishlist"})
     with pytest.raises(ConfigurationError):
         other.sorted_feed("birthday")

@@ -132,6 +132,13 @@ def test_inserting_at_the_same_place_without_end(
     assert feed.get_ids() == expected
 
 
+def test_numbers_that_are_taken_are_stepped_over(thoonk: Thoonk, redis_client: redis.Redis) -> None:
+    """However many of them in a row."""
+    feed = thoonk.sorted_feed("s")
+    redis_client.hset("feed.items:{s}", mapping={str(n): "x" for n in range(1, 2002)})
+    assert feed.append("x") == "2002"
+
+
 def commands(client: redis.Redis) -> int:
     """How many commands the server has run, in scripts or not."""
     info: dict[str, Any] = client.info("stats")  # type: ignore[assignment]
