@@ -121,7 +121,8 @@ class Catalog:
             server_is_served(replies, layout_key(self.prefix))
             rights_suffice(rights)
             self._checked = True
-        settings = {field: value for field, value in fields.items() if field != "type"}
+        settings = _limited(kind, fields)
+        settings.pop("type", None)
         serializer = given.get("serializer", kind.DEFAULT_SERIALIZER)
         if serializer:
             settings.setdefault("serializer", encoded("serializer", serializer))
@@ -155,7 +156,8 @@ class Catalog:
         Arguments:
             config: a dictionary or a JSON object. `type`: ``feed`` (default), ``sorted_feed``,
                 ``queue``, ``pyqueue``, ``job`` or a registered one; `max_length`: how many
-                items a feed keeps; `serializer`; whatever else you want to keep with it.
+                items a feed keeps, or how many ready jobs a job feed does, the oldest go (0: all;
+                queues keep all); `serializer`; whatever else you want to keep with it.
 
         Raises :exc:`~phonon_kombu.errors.FeedExists`,
         :exc:`~phonon_kombu.errors.ConfigurationError`.
@@ -201,10 +203,9 @@ class Catalog:
         fields = _fields(config)
         if not fields:
             raise ConfigurationError("an empty configuration")
-        yield Send(self._announced("config", checked(name), fields=fields))
-        config_now = yield from self._get_config(name)
-        kind = self._kinds.get(config_now["type"])
-        if "max_length" in fields and kind is not None and kind.TRIMMED:
+        kind = self._kinds.get((yield from self._get_config(name))["type"], Base)
+        yield Send(self._announced("config", name, fields=_limited(kind, fields)))
+        if "max_length" in fields and kind.TRIMMED:
             yield from trim(self, name)
 
     def _get_config(self, name: str) -> Steps[dict[str, Any]]:
@@ -219,8 +220,8 @@ class Catalog:
         }
         if "type" not in found:
             raise FeedNotFound(f"there is no feed called {name!r}")
-        if _is_number(found.get("max_length", "")):
-            found["max_length"] = int(found["max_length"])
+        if _is_number(found.get("max_length", "x") or "0"):
+            found["max_length"] = int(found["max_length"] or 0)
         return found
 
     def _feed_exists(self, name: str) -> Steps[bool]:
@@ -270,6 +271,14 @@ def checked(name: Any) -> str:
     """
     encoded("name of a feed", name)
     return str(name)
+
+
+def _limited(kind: type[Base], fields: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A configuration as feeds of this type read it: a queue takes a limit of 0 at its word."""
+    written = dict(fields)
+    if not kind.TRIMMED and not int(fields.get("max_length") or 1):
+        written["max_length"] = b""
+    return written
 
 
 def _is_number(value: str) -> bool:

@@ -91,8 +91,8 @@ class Model:
             self.dead.append((reason, now, job.id, job.item))
         self._delete(job)
 
-    def _shorten(self, now: Around) -> None:
-        excess = sum(map(len, self.lists)) - self.max_length if self.max_length else 0
+    def _shorten(self, now: Around, coming: int = 0) -> None:
+        excess = sum(map(len, self.lists)) + coming - self.max_length if self.max_length else 0
         for ready in reversed(self.lists):
             while ready and excess > 0:
                 self._drop(self.jobs[ready[0]], "maxlen", now)
@@ -138,8 +138,11 @@ class Model:
                 self.publishes += 1
                 if delay_ms:
                     job.state, job.due = "scheduled", now + delay_ms
-                else:
+                elif front:
+                    self._shorten(now, coming=1)  # it would be the first to go
                     self._ready(job, front)
+                else:
+                    self._ready(job)
                 if dedup_id:
                     end = now + dedup_ttl_ms if dedup_ttl_ms else None
                     self.unique[dedup_id] = (wanted, end)

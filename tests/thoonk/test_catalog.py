@@ -77,6 +77,20 @@ def test_deleting_takes_everything_along(thoonk: Thoonk, redis_client: redis.Red
     assert redis_client.keys("feed*") == [] and thoonk.get_feeds() == set()
 
 
+def test_a_job_feed_with_a_max_length(thoonk: Thoonk) -> None:
+    """What is put in front is not the first to go, and 0 is no limit."""
+    job = thoonk.job("j", {"max_length": 2})
+    for id in "abc":
+        job.put("x", id=id)
+    job.put("x", id="first", priority=job.HIGH)
+    assert set(job.get_ids("ready")) == {"first", "c"}
+    thoonk.set_config("j", {"max_length": 0})
+    job.put("x", id="d")
+    thoonk.job("k", {"max_length": 0}).put("x", id="a")
+    assert len(job.get_ids()) == 3 and thoonk.job("k").get_ids() == ["a"]
+    assert thoonk.get_config("j")["max_length"] == thoonk.get_config("k")["max_length"] == 0
+
+
 @pytest.mark.parametrize("wrong", ["", "\0", "\ud800", b"f", 5])
 def test_names_and_ids_that_are_none(thoonk: Thoonk, other: Thoonk, wrong: Any) -> None:
     """Each is refused by name, and nothing is left of it."""

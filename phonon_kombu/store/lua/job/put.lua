@@ -20,7 +20,7 @@ COST    O(log n), and O(log n) for each of up to 100 jobs that are dropped ]]
 local items, config, published, cancelled = KEYS[2], KEYS[1], KEYS[4], KEYS[10]
 local priorities, deadlines, ghosts, dead = KEYS[8], KEYS[9], KEYS[11], KEYS[14]
 local taken, ends, holders = KEYS[15], KEYS[16], { KEYS[12], KEYS[7], KEYS[13] }
-local dedup_id, order = ARGV[9] or '', {}
+local front, dedup_id, order = ARGV[5] == '1', ARGV[9] or '', {}
 local rules = redis.call(
   'HMGET', config, ARGV[8], 'message_ttl', 'max_length', 'overflow', 'dead_exchange'
 )
@@ -65,7 +65,11 @@ if due_ms > 0 then
     redis.call('ZADD', KEYS[6], 0, 'w')
   end
 else
-  redis.call(ARGV[5] == '1' and 'RPUSH' or 'LPUSH', KEYS[3], id)
+  if front and longest and not rejects then
+    shorten(at) -- now: in its place it would be the oldest, and the first to go
+    longest = nil
+  end
+  redis.call(front and 'RPUSH' or 'LPUSH', KEYS[3], id)
   redis.call('ZADD', KEYS[6], 0, 'w')
 end
 if longest and not rejects then
