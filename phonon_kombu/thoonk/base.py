@@ -82,6 +82,10 @@ class Base:
         """The session is being closed."""
         yield from ()
 
+    def _deleted(self) -> Steps[None]:
+        """The feed was deleted by this session."""
+        yield from ()
+
     def _changed(self, steps: Steps[R]) -> Steps[R]:
         """A change. Where the feed is gone, or another has its name, the session forgets it."""
         try:

@@ -179,8 +179,11 @@ class Catalog:
         wire = wire_name(checked(name), self.hash_tags)
         gone = self._announced("delete", name)
         listed, ours = feeds_key(self.prefix), name.encode("utf-8", "surrogateescape")
+        known = [feed for (_, opened), feed in list(self._feeds.items()) if opened == name]
         self.forget(name)
         yield from once(gone, FeedNotFound)
+        for feed in known:
+            yield from feed._deleted()
         # Also as a peer has written it.
         yield Send((b"SREM", listed, wire, ours))
         if (yield from self._feed_exists(name)):

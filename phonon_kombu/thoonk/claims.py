@@ -158,6 +158,10 @@ class Claims(Base):
             )
         hand.prune_at = max(FEWEST_TO_PRUNE, 2 * len(hand.ids))
 
+    def _deleted(self) -> Steps[None]:
+        self._hand.ids.clear()  # they are gone with it
+        yield from self._leave()
+
     def _leave(self) -> Steps[None]:
         hand = self._hand
         yield Acquire(hand.lock)

@@ -220,6 +220,16 @@ def test_a_closed_session_can_be_used_again(far: Thoonk, line: LossyLine) -> Non
     wait_for(lambda: line.connections == 0, 5)
 
 
+def test_no_heart_beats_for_a_feed_that_was_deleted(far: Thoonk, line: LossyLine) -> None:
+    """Also where jobs of it were claimed."""
+    job = far.job("jobs")
+    job.put("item")
+    job.get(timeout=0)
+    far.delete_feed("jobs")
+    far.close()
+    wait_for(lambda: line.connections == 0, 5)
+
+
 def test_the_wait_is_broken(far_job: Job, line: LossyLine, job: Job) -> None:
     """The caller learns of it, and can wait again."""
     wake = far_job.keys.wake  # not the wait of the heart
