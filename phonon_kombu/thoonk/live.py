@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -109,7 +109,7 @@ class Query:
     def order(self) -> Steps[list[str]]:
         return (yield from self.feed._get_ids())
 
-    def complete(self, order: Iterable[str]) -> None:
+    def complete(self, order: Collection[str]) -> None:
         """All is read; `order` is that of the feed, as far as it is known."""
         state, self._state, self.due = self._state, {}, False
         for known in [known for known in self._known if known not in state]:
@@ -117,6 +117,10 @@ class Query:
         for ident in dict.fromkeys([*(i for i in order if i in state), *state]):
             if self._known.get(ident) != _digest(state[ident]):
                 self._there(ident, state[ident])
+        if self._begun and hasattr(self.feed, "ORDERS"):
+            # What was moved meanwhile was not heard: this makes any order the right one.
+            for ident in (i for i in order if i in self._known):
+                self.changes.append(Change("position", ident, position=":end"))
         self._begun = True
 
     def _there(self, ident: str, data: bytes) -> None:
@@ -152,7 +156,9 @@ class Live(Stream[Change]):
     """A live query: an iterator of :class:`Change`, a context manager. Made by ``feed.live()``.
 
     First come the items that are there, each as a change of the kind ``item``, in the feed's order;
-    then the changes as they happen. To be read by one thread.
+    then the changes as they happen. After a lost connection come those that have happened since, and
+    of a sorted feed each item as one that was moved to the end, in their order. To be read by one
+    thread.
     """
 
     def __init__(self, feed: Items, match: Match | None = None) -> None:

@@ -20,6 +20,8 @@ class QueueSteps(Base):
     def _put(self, item: Item, priority: str | bool | None = None) -> Steps[str]:
         """Add `item` at the end; with ``priority=queue.HIGH`` before all others.
 
+        It is repeated if its reply is lost: the item is put twice if it was taken in that moment.
+
         Returns the item's id. Raises :exc:`~phonon_kombu.errors.ConfigurationError` for an item
         that is neither ``str`` nor ``bytes`` or another priority,
         :exc:`~phonon_kombu.errors.FeedNotFound` if the queue was deleted,

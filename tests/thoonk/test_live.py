@@ -151,6 +151,28 @@ def test_after_a_lost_connection_it_tells_what_has_changed(
     changes.close()
 
 
+def test_what_was_moved_while_the_connection_was_lost(
+    far: Thoonk, thoonk: Thoonk, line: LossyLine, redis_client: redis.Redis
+) -> None:
+    """Each item is moved to the end, in their order: however it was, that is how it is now."""
+    feed = thoonk.sorted_feed("s")
+    for id in "abc":
+        feed.append("urgent", id=id)
+    changes = far.sorted_feed("s").live(urgent)
+    order = [changes.get(5).id for _ in range(3)]
+    line.cut()
+    wait_for(lambda: redis_client.pubsub_numsub("feed.mark:{s}")[0][1] == 0)
+    feed.move_first("c")
+    feed.publish_after("c", "urgent", id="d")
+    while order != feed.get_ids():
+        change = changes.get(5)
+        if change.kind == "position":
+            assert change.position == ":end"
+            order.remove(change.id)
+        order.append(change.id)
+    changes.close()
+
+
 def test_items_that_cannot_be_read_are_told_as_they_are(
     thoonk: Thoonk, redis_client: redis.Redis
 ) -> None:
