@@ -156,9 +156,9 @@ class Live(Stream[Change]):
     """A live query: an iterator of :class:`Change`, a context manager. Made by ``feed.live()``.
 
     First come the items that are there, each as a change of the kind ``item``, in the feed's order;
-    then the changes as they happen. After a lost connection come those that have happened since, and
-    of a sorted feed each item as one that was moved to the end, in their order. To be read by one
-    thread.
+    then the changes as they happen. After a lost connection come those that have happened since,
+    and of a sorted feed each item as one that was moved to the end, in their order. To be read by
+    one thread.
     """
 
     def __init__(self, feed: Items, match: Match | None = None) -> None:

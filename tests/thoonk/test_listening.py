@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from phonon_kombu.thoonk import Thoonk, aio, subscription
-from tests.servers import wait_for
+from tests.servers import RedisServer, wait_for
 
 from .lossy import LossyLine
 from .test_events import Told
@@ -67,6 +67,40 @@ def test_the_same_in_asyncio(url: str, other: Thoonk) -> None:
 
     for times in (1, 2):
         asyncio.run(asyncio.wait_for(body(times), 20))
+
+
+def test_topics_that_are_exchanged_bring_nothing_twice(
+    thoonk: Thoonk, other: Thoonk, redis_server: RedisServer
+) -> None:
+    """One handler comes for all feeds and goes; that of this feed hears each item once."""
+    if redis_server.is_fake:
+        pytest.skip("other clients' commands come between those of one write")
+    heard: list[str] = []
+    stop = threading.Event()
+    published: list[str] = []
+
+    def publish() -> None:
+        feed = other.feed("f")
+        while not stop.is_set():
+            published.append(feed.publish("x"))
+
+    thoonk.register_handler("publish", lambda feed, item, id: heard.append(id), feed="f")
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    try:
+        wait_for(lambda: heard)
+        for _ in range(60):
+            thoonk.register_handler("publish", print_nothing)
+            thoonk.remove_handler("publish", print_nothing)
+    finally:
+        stop.set()
+        publisher.join()
+    wait_for(lambda: heard[-1:] == published[-1:])
+    assert heard == published
+
+
+def print_nothing(*given: Any) -> None:
+    """A handler."""
 
 
 def test_closing_while_it_connects_again(thoonk: Thoonk, redis_client: redis.Redis) -> None:
