@@ -192,7 +192,7 @@ def test_gaps_alone(far: Thoonk, thoonk: Thoonk, line: LossyLine) -> None:
 
 
 def test_handlers_registered_together_have_one_listener(
-    url: str, other: Thoonk, redis_client: redis.Redis
+    url: str, other: Thoonk, redis_client: redis.Redis, redis_server: RedisServer
 ) -> None:
     told = Told()
 
@@ -200,7 +200,8 @@ def test_handlers_registered_together_have_one_listener(
         async with aio.Thoonk(url) as mine:
             kinds = ("publish", "retract", "edit")
             await asyncio.gather(*(mine.register_handler(kind, told(kind)) for kind in kinds))
-            assert len(listeners(redis_client)) == 1
+            if not redis_server.is_fake:  # it does not tell who listens
+                assert len(listeners(redis_client)) == 1
             feed = await asyncio.to_thread(other.feed, "f")
             await asyncio.to_thread(lambda: feed.retract(feed.publish("x", id="a")))
             await until(lambda: len(told) >= 2)
