@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,8 +11,13 @@ from typing import Any
 from ..errors import FieldError
 from ..store.phonon_keys import RecordKeys
 from .callbacks import Call
+from .fields.layout import LARGEST_DELTA
 from .model import Model, written_id
 from .records import Delta, Records
+
+#: The most that is folded of a record at once, by :attr:`Entry.weight`: a value takes up to eight
+#: arguments.
+LARGEST_WEIGHT = LARGEST_DELTA // 8
 
 
 @dataclass
@@ -61,6 +67,9 @@ class Entry:
     The values of the last registration that has arguments, the *tail*, are kept apart from the
     others, the *head*: its message is not acknowledged before the record is completed, so that
     its values must not be in Redis before either, or a death would count them twice.
+
+    What piles up while the server is silent may be more than one fold takes: before the head
+    outgrows that it is put away as a *part*, to be folded before what comes after it.
     """
 
     def __init__(self, kind: type[Model], id: Any, name: str, records: Records, now: float) -> None:
@@ -74,6 +83,9 @@ class Entry:
         #: The head: what came with no message of a name, merged, and all its registrations.
         self.head: Model | None = None
         self.heads: list[Registration] = []
+        #: The weight of what came with messages of a name, and is merged when it is sent.
+        self.named = 0
+        self.parts: deque[tuple[Model | None, list[Registration]]] = deque()
         self.tail: Model | None = None
         self.tail_of = Registration()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -103,7 +115,16 @@ class Entry:
         if self.dirty_at is None and self.has_head:
             self.dirty_at = now
 
+    def _make_room(self, record: Model) -> int:
+        """Put the head away if it would be too much with this record, whose weight it returns."""
+        weight = self.kind.layout.weight(record._partials)
+        if self._filled and self.weight + weight >= LARGEST_WEIGHT:
+            self.parts.append((self.head, self.heads))
+            self.head, self.heads, self.named = None, [], 0
+        return weight
+
     def _into_head(self, record: Model) -> None:
+        self._make_room(record)
         if self.head is None:
             # The caller's object stays the caller's.
             self.head = self.kind(id=self.id)
@@ -113,6 +134,7 @@ class Entry:
         if self.tail is None:
             return
         if self.tail_of.message:
+            self.named += self._make_room(self.tail)
             self.tail_of.record = self.tail
         else:
             self._into_head(self.tail)
@@ -120,20 +142,24 @@ class Entry:
         self.tail, self.tail_of = None, Registration()
 
     @property
+    def _filled(self) -> bool:
+        return self.head is not None or bool(self.heads)
+
+    @property
     def has_head(self) -> bool:
         """Whether there is anything that may be folded."""
-        return self.head is not None or bool(self.heads)
+        return self._filled or bool(self.parts)
 
     @property
     def weight(self) -> int:
         """How many values the head holds, roughly."""
         merged = 0 if self.head is None else self.kind.layout.weight(self.head._partials)
-        return merged + len(self.heads)
+        return merged + self.named + len(self.heads)
 
     def due_at(self) -> float:
         """When something is to be done about it (monotonic)."""
         at = 0.0 if self.leaving else self.last_at + self.kind.TTL
-        if self.sent is not None:
+        if self.sent is not None or self.parts:
             at = 0.0
         elif self.dirty_at is not None:
             at = min(at, self.dirty_at + self.kind.FLUSH_SECONDS)
@@ -149,11 +175,15 @@ class Entry:
         return self.leaving or now >= self.last_at + self.kind.TTL
 
     def send(self, number: int, now: float) -> Sent | None:
-        """What is to be sent: what is under way already, else all there is when the record is to
-        be left, else the head. None: nothing.
+        """What is to be sent: what is under way already, else the first part, else all there is
+        when the record is to be left, else the head. None: nothing.
 
         Raises :exc:`~phonon_kombu.errors.FieldError` if it is too large; then :meth:`drop` it.
         """
+        if self.sent is None and self.parts:
+            self.sent = self._make(number, False, *self.parts[0])
+            self.parts.popleft()
+            return self.sent
         if self.sent is None and self.is_to_leave(now):
             try:
                 self.sent = self._make(number, True, self.head, self.heads, self.tail, self.tail_of)
@@ -166,8 +196,11 @@ class Entry:
         if self.sent is None and self.has_head:
             self.sent = self._make(number, False, self.head, self.heads)
         if self.sent is not None and self.sent.delta.number == number:
-            self.head, self.heads, self.dirty_at = None, [], None
+            self._empty_head()
         return self.sent
+
+    def _empty_head(self) -> None:
+        self.head, self.heads, self.named, self.dirty_at = None, [], 0, None
 
     def _make(
         self,
@@ -200,7 +233,9 @@ class Entry:
             delta.tail = bool(tail is not None and tail_of.message)
             if delta.tail:
                 messages[tail_of.message] = None
-        delta.messages, delta.acknowledged = list(messages), list(self.acknowledged)
+        delta.messages = list(messages)
+        if not self.parts:  # else one of these messages, come again, may be among them
+            delta.acknowledged = self.acknowledged[:LARGEST_DELTA]
         return Sent(delta, record, base, registrations, tail, tail_of)
 
     def without(self, known: list[bytes]) -> list[Registration]:
@@ -218,10 +253,14 @@ class Entry:
         return told
 
     def drop(self) -> tuple[Model, list[Registration]]:
-        """Give up what could not be sent, the head if there is one: its record, who gave it."""
-        if self.has_head:
+        """Give up what could not be sent, the first of a part, the head and the tail that there
+        is: its record, who gave it."""
+        if self.parts:
+            head, registrations = self.parts.popleft()
+            record = head or self.kind(id=self.id)
+        elif self.has_head:
             record, registrations = self.head or self.kind(id=self.id), self.heads
-            self.head, self.heads, self.dirty_at = None, [], None
+            self._empty_head()
         else:
             record = self.tail or self.kind(id=self.id)
             registrations = [self.tail_of] if self.tail_of else []
