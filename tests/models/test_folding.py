@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from phonon_kombu.errors import FieldError, FieldFull, FieldMismatch, FieldOverflow
 from phonon_kombu.phonon.fields import (
     CountDistinct,
+    Diff,
     Histogram,
     Layout,
     ListAppend,
@@ -60,6 +63,28 @@ def test_nothing_is_folded_of_a_record_that_is_refused(
 )
 def test_whole_numbers_are_exact_or_refused(link: Link, a: int, b: int) -> None:
     check_sum(link, a, b)
+
+
+@given(
+    values=st.lists(
+        st.floats(-1e300, 1e300) | st.floats(-1e-15, 1e-15) | st.floats(-9.0, 9.0), max_size=8
+    )
+)
+@example(values=[0.1, 1e-17, 1e-18])
+@example(values=[1e-300, 5e-324])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_sums_of_floats_are_those_of_python(link: Link, values: list[float]) -> None:
+    """However small: no digit is lost between two folds."""
+    layout = Layout({"n": Sum(float), "d": Diff(float), "m": Mean(float)})
+    keys = layout.keys("floats")
+    link.command(b"DEL", keys.row)
+    for value in values:
+        fold(link, layout, "floats", n=value, d=value, m=value)
+    total = functools.reduce(operator.add, values, 0.0)
+    mean = total / len(values) if values else None
+    assert layout.read(link, keys) == {"n": total, "d": 0.0 - total, "m": mean}
 
 
 @pytest.mark.parametrize("sign", [1, -1])

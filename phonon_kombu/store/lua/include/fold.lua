@@ -20,7 +20,9 @@ local function fold(delta)
     if op == 'int' then
       redis.call('HINCRBY', row, slot, value)
     elseif op == 'float' then
-      redis.call('HINCRBYFLOAT', row, slot, value)
+      -- Not HINCRBYFLOAT: it keeps 17 digits behind the point, nothing of what is smaller.
+      local sum = (redis.call('HGET', row, slot) or 0) + value
+      redis.call('HSET', row, slot, string.format('%.17g', sum))
     elseif op == 'min' or op == 'max' then
       local stored = redis.call('HGET', row, slot)
       if not stored or (op == 'min' and less(value, stored))
