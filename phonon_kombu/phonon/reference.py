@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ..errors import ConfigurationError, NotHeld
-from ..store.client import CONNECTION_ERRORS
+from ..errors import Closing, ConfigurationError, NotHeld
+from ..store.client import CONNECTION_ERRORS, fork_epoch
 from ..store.keys import NodeKeys
 from ..store.phonon_keys import ReferenceKeys
 from ..store.scripts import load
@@ -44,10 +45,10 @@ class Reference:
     Arguments:
         name: of the resource, any text.
         on_last: called with the reference by the last one out. If its process dies in it, another
-            one that has `on_last` calls it after `lease_seconds`: at least once, and once where
-            nobody dies.
-        holder: the name of this hold, by default a random one. A task's id as the holder makes a
-            redelivered task hold once.
+            one that has `on_last` calls it after `lease_seconds`, when it looks after what it has
+            left or when it is to hold: at least once, and once where nobody dies.
+        holder: the name of this hold, by default a random one, another one in a forked child. A
+            task's id as the holder makes a redelivered task hold once.
         lease_seconds: how long `on_last` may take.
         connections: where it lives; by default what :func:`.connections.connect` connected.
 
@@ -76,9 +77,11 @@ class Reference:
             raise ConfigurationError(f"lease_seconds={lease_seconds!r}: it must be positive")
         self.name = checked_name(name)
         self.on_last = on_last
-        self.holder = secrets.token_hex(8) if holder in (None, "") else checked_name(holder)
-        self._lease = b"%d" % (lease_seconds * 1000)
-        self._token = secrets.token_hex(16).encode()
+        self._named = holder not in (None, "")
+        if self._named:
+            self.holder = checked_name(holder)
+        self._lease_ms = b"%d" % (lease_seconds * 1000)
+        self._renew()
         self._connections = current() if connections is None else connections
         self._host = self._connections.host_of(name)
         self._keys = ReferenceKeys(name, self._connections.prefix)
@@ -87,9 +90,30 @@ class Reference:
     def __repr__(self) -> str:
         return f"<Reference {self.name!r} of {self.holder}>"
 
+    def _renew(self) -> None:
+        self._epoch = fork_epoch()
+        if not self._named:
+            self.holder = secrets.token_hex(8)
+        self._token = secrets.token_hex(16).encode()
+        #: Held by the thread that leaves or looks: one of them is enough to call `on_last`.
+        self._ending = threading.RLock()
+        self._calling = False
+        #: Whether `on_last` has been called, and the resource perhaps not been freed.
+        self._called = False
+
+    def _mind_fork(self) -> None:
+        """A forked child is another one: what the parent holds is the parent's."""
+        if self._epoch != fork_epoch():
+            self._renew()
+
     @property
     def _node(self) -> bytes:
         return node_id(self._host.identity).encode()
+
+    @property
+    def _lease(self) -> bytes:
+        """How long we may be the closer; where there is nothing to do we are none."""
+        return b"" if self.on_last is None else self._lease_ms
 
     def _run(self, script: str, *args: bytes) -> Any:
         return self._host.link.run(load(script).prepare(self._keys), args)
@@ -99,9 +123,20 @@ class Reference:
     def hold(self) -> int:
         """Use the resource from now on; returns how many do.
 
-        Raises :exc:`~phonon_kombu.errors.Closing` while the last one out is at work.
+        If the last one out has died at its work this does it first, and raises what `on_last`
+        raises. Raises :exc:`~phonon_kombu.errors.Closing` while the last one out is at work, and
+        without `on_last` also when it is dead: its work is left to those who know it.
         """
+        self._mind_fork()
         self._host.live()
+        try:
+            return self._hold()
+        except Closing:
+            if self.on_last is None or not self._alone(lambda: self._take_over() <= 0):
+                raise
+        return self._hold()
+
+    def _hold(self) -> int:
         return int(self._run("reference/hold", self.holder.encode(), self._node))
 
     def finish(self) -> bool:
@@ -117,25 +152,38 @@ class Reference:
         return self._leave("reference/cancel")
 
     def _leave(self, script: str) -> bool:
+        self._mind_fork()
+        with self._ending:
+            try:
+                last = self._let_go(script)
+            except NotHeld:
+                raise
+            except BaseException:
+                # It may have been done, and we are the last one out and have not heard of it.
+                self._watch()
+                raise
+            if not last:
+                self._watch()
+            elif self.on_last is not None:
+                self._called = False
+                self._complete()
+        return last
+
+    def _let_go(self, script: str) -> bool:
         args = (self.holder.encode(), self._node, self._token, self._lease)
         call = ((load(script).prepare(self._keys), args),)
         try:
-            last = bool(self._host.link.send(call)[0])
+            return bool(self._host.link.send(call)[0])
         except CONNECTION_ERRORS:
             # It may have been done, and its reply lost.
             try:
-                last = bool(self._host.link.send(call)[0])
+                return bool(self._host.link.send(call)[0])
             except NotHeld:
-                last = False
-        if last:
-            try:
-                self._complete()
-            except BaseException:
-                watch(self, self._host)  # and call it again when the lease has ended
-                raise
-        elif self.on_last is not None:
+                return self.on_last is not None and self._closes() == 0
+
+    def _watch(self) -> None:
+        if self.on_last is not None:
             watch(self, self._host)
-        return last
 
     def stall(self, reason: str) -> None:
         """This holder cannot go on: it keeps its hold until somebody calls :meth:`retry`, also
@@ -147,6 +195,7 @@ class Reference:
 
         Raises :exc:`~phonon_kombu.errors.NotStalled`.
         """
+        self._mind_fork()
         self._host.live()
         self._run("reference/retry", self.holder.encode(), self._node)
 
@@ -195,19 +244,30 @@ class Reference:
         Those who have used the resource do this by themselves until it is free. Returns whether
         it is free now.
         """
+        self._mind_fork()
+        return self._alone(self._maintain)
+
+    def _alone(self, look: Callable[[], bool]) -> bool:
+        """Do `look`, unless another thread is at it, or leaves, or we are within `on_last`."""
+        if not self._ending.acquire(blocking=False):
+            return False
+        try:
+            return not self._calling and look()
+        finally:
+            self._ending.release()
+
+    def _maintain(self) -> bool:
         link = self._host.link
         held = link.command(b"HVALS", self._keys.holders)
         nodes = [node for node in dict.fromkeys(held) if node != self._node]
         beats = link.command(b"ZMSCORE", self._beats, *nodes) if nodes else []
         for node, beat in zip(nodes, beats, strict=True):
             if beat is None and self._give_back(node):
+                self._called = False
                 self._complete()
                 return True
-        left = self._run("reference/lease", self._token, self._lease) if not held else 1
-        if left == 0:
-            self._complete()
-            return True
-        return left < 0 and self.count() == 0
+        left = 1 if held else self._take_over()
+        return left == 0 or (left < 0 and self.count() == 0)
 
     def _give_back(self, node: bytes) -> bool:
         """Give back what `node` holds; whether nobody is left and we are the last one out."""
@@ -222,7 +282,33 @@ class Reference:
         logger.warning("%r: gave back %d hold(s) of the dead node %s", self, given, node.decode())
         return bool(last)
 
+    def _take_over(self) -> int:
+        """Do what a closer has left undone, we or a dead one. Returns what :meth:`_closes` does."""
+        if self._called:
+            self._free()
+        left = self._closes()
+        if left == 0:
+            self._complete()
+        return left
+
+    def _closes(self) -> int:
+        """Become the closer if that is us or has died: 0; -1 if there is none; else ms to wait."""
+        return int(self._run("reference/lease", self._token, self._lease_ms))
+
     def _complete(self) -> None:
-        if self.on_last is not None:
-            self.on_last(self)
+        try:
+            if self.on_last is not None:
+                self._calling = True
+                try:
+                    self.on_last(self)
+                finally:
+                    self._calling = False
+            self._called = True
+            self._free()
+        except BaseException:
+            self._watch()  # and try again, or call it again
+            raise
+
+    def _free(self) -> None:
         self._run("reference/close", self._token)
+        self._called = False

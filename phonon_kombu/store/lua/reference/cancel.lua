@@ -1,6 +1,6 @@
 --[[ reference/cancel: a holder leaves with its part undone.
 KEYS    1 holders HASH   2 stalled HASH   3 about HASH
-ARGV    1 holder   2 node   3 token   4 lease_ms
+ARGV    1 holder   2 node   3 token   4 lease_ms ('' : frees it)
 RETURNS 1 if it was the last one out and the caller is closer, else 0   ERRORS NOTHELD
 STATES  held -> absent   COST O(1) ]]
 --- @include now

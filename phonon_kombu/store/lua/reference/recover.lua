@@ -1,6 +1,6 @@
 --[[ reference/recover: give back a slice of what a dead node held.
 KEYS    1 holders HASH   2 stalled HASH   3 about HASH
-ARGV    1 node   2 cursor ('0' to begin)   3 token   4 lease_ms
+ARGV    1 node   2 cursor ('0' to begin)   3 token   4 lease_ms ('' : frees it)
 RETURNS the next cursor ('0': that was all), how many were given back, 1 if nobody is left and the
         caller is closer, else 0   ERRORS none   STATES held -> absent   COST O(slice), about 200 ]]
 --- @include now
