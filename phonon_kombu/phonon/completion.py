@@ -14,7 +14,6 @@ from typing import Any
 from ..store.phonon_keys import RecordKeys
 from .callbacks import Callbacks
 from .entries import Entry, Registration, Sent
-from .heart import PASSING_ERRORS
 from .model import MODELS, Model, nothings
 from .records import Records
 
@@ -99,6 +98,11 @@ class Completions:
             registration = Registration(nothings(kind(id=record_id)))
             self._begin(Completion(kind, record_id, records, keys, registration, None))
 
+    @property
+    def none(self) -> bool:
+        """Whether there is nothing to be completed."""
+        return not self._all
+
     def due_at(self) -> float:
         """When a completion is to be tried again (monotonic)."""
         with self._changed:
@@ -107,7 +111,8 @@ class Completions:
             )
 
     def retry(self) -> None:
-        """Try again what failed some time ago."""
+        """Try again what failed some time ago, and what an event loop has taken to its end."""
+        self._callbacks.take_back()
         with self._changed:
             now = monotonic()
             due = [c for c in self._all.values() if not c.running and c.retry_at <= now]
@@ -117,6 +122,7 @@ class Completions:
     def wait(self, seconds: float) -> bool:
         """Wait until all are completed and all callbacks made; whether that came true in time."""
         until = monotonic() + seconds
+        self._callbacks.take_back()
         with self._changed:
             done = self._changed.wait_for(lambda: not self._all, max(0.0, seconds))
         return done and self._callbacks.wait_idle(max(0.0, until - monotonic()))
@@ -133,9 +139,11 @@ class Completions:
             return
         try:
             record = completion.record()
-        except PASSING_ERRORS as error:
+        except BaseException as error:
             self._later(completion, error)
-            return
+            if isinstance(error, Exception):
+                return
+            raise
         one = completion.registration
         call = partial(record.on_complete, *one.args, **one.kwargs)
         loop: asyncio.AbstractEventLoop | None = one.loop
@@ -158,7 +166,7 @@ class Completions:
                     del self._all[id(records), name]
                     self._changed.notify_all()
                 self._forget(records, completion.keys)
-        except PASSING_ERRORS as raised:
+        except Exception as raised:
             self._later(completion, raised)
 
     def _later(self, completion: Completion, error: BaseException | None) -> None:

@@ -98,7 +98,7 @@ class Sender:
     def _run(self) -> None:
         while True:
             with self._wake:
-                if self._stopped:
+                if self._stopped and self._completions.none:
                     self._thread = None
                     return
                 due = self._take_due()
