@@ -15,12 +15,16 @@ from ..store.phonon_keys import RecordKeys
 from .callbacks import Callbacks
 from .entries import Entry, Registration, Sent
 from .model import MODELS, Model, nothings
+from .orphans import SLICE
 from .records import Records
 
 logger = logging.getLogger("phonon_kombu.phonon")
 
 #: Seconds until a completion that failed is tried again.
 RETRY_SECONDS = 5.0
+
+#: Slices of orphans that are looked at in one go, for one with something to adopt.
+SLICES_AT_ONCE = 10
 
 
 class Completion:
@@ -83,9 +87,16 @@ class Completions:
 
     def adopt(self, records: Records) -> None:
         """Complete records whose holders have all died, as far as their models are known here."""
-        for name in records.orphans():
+        for _ in range(SLICES_AT_ONCE):
+            names = records.orphans()
+            if self._adopt(records, names) or len(names) < SLICE:
+                return
+
+    def _adopt(self, records: Records, names: list[str]) -> int:
+        adopted = 0
+        for name in names:
             kind = MODELS.get(name.partition(".")[0])
-            if kind is None or (id(records), name) in self._all:
+            if kind is None or (id(records), name) in self._all or self._is_held(name):
                 continue
             keys = records.keys_of(kind.layout, name)
             with records.lock:
@@ -97,6 +108,8 @@ class Completions:
             logger.warning("%s died with its holders: completing it", name)
             registration = Registration(nothings(kind(id=record_id)))
             self._begin(Completion(kind, record_id, records, keys, registration, None))
+            adopted += 1
+        return adopted
 
     @property
     def none(self) -> bool:

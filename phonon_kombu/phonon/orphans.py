@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import time
+from typing import Any
 
 from ..store.client import Link
 from ..store.phonon_keys import ModelsKeys, RecordKeys
@@ -31,11 +32,13 @@ def abandon(link: Link, node: str, dead_ms: bytes, prefix: str = "") -> int:
 def _abandon(
     link: Link, keys: ModelsKeys, held: bytes, entries: list[bytes], dead_ms: bytes, prefix: str
 ) -> int:
-    calls = []
+    calls: list[Any] = []
+    looks: dict[bytes, list[Any]] = {}
     for entry in entries:
         owner, _, name = entry.partition(b" ")
         record = RecordKeys(name.decode("utf-8", "surrogateescape"), prefix=prefix)
         calls.append((load("model/abandon").prepare(record), (owner, dead_ms)))
+        looks[entry] = [(b"SISMEMBER", record.holders, owner), (b"HGET", record.row, b"~closer")]
     left = dict(zip(entries, link.send(calls, repeat=True), strict=True))
     at = b"%d" % (time() * 1000)
     found = [entry.partition(b" ")[2] for entry, outcome in left.items() if outcome == 1]
@@ -45,4 +48,13 @@ def _abandon(
     done = [entry for entry, outcome in left.items() if outcome != 2]
     if done:
         link.command(b"SREM", held, *done)
+        # Whoever came back meanwhile, and holds or completes it, has noted so before.
+        seen = link.send([look for entry in done for look in looks[entry]], repeat=True)
+        back = [
+            entry
+            for entry, holds, closer in zip(done, seen[::2], seen[1::2], strict=True)
+            if holds or closer == entry.partition(b" ")[0]
+        ]
+        if back:
+            link.command(b"SADD", held, *back)
     return len(left) - len(done)

@@ -59,6 +59,7 @@ class Records:
         self.owner = owner
         self.keys = ModelsKeys(host.prefix)
         self.lock = threading.RLock()
+        self._look_at = 0
         self._held = self.keys.held(owner.partition(b".")[0].decode())
 
     def keys_of(self, layout: Layout, name: str) -> RecordKeys:
@@ -104,8 +105,10 @@ class Records:
         return bool(closed)
 
     def orphans(self) -> list[str]:
-        """Some records whose holders have all died."""
-        found = self.host.link.command(b"ZRANGE", self.keys.orphans, b"0", b"%d" % (SLICE - 1))
+        """Some records whose holders have all died, the next ones at each call."""
+        first, last = self._look_at, self._look_at + SLICE - 1
+        found = self.host.link.command(b"ZRANGE", self.keys.orphans, b"%d" % first, b"%d" % last)
+        self._look_at = last + 1 if len(found) == SLICE else 0
         return [name.decode("utf-8", "surrogateescape") for name in found]
 
     def adopt(self, keys: RecordKeys) -> bytes | None:
