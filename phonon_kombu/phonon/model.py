@@ -55,7 +55,7 @@ class Model:
             a key each beside it.
         <prefix>model.holders:{<record>}: SET, who holds it.
         <prefix>model.senders:{<record>}: HASH, number of each holder's last fold; ends by itself
-            after ten minutes.
+            after a day, ten minutes after the record was completed.
         <prefix>model.seen:{<record>}: SET, messages that were folded and are not known to be
             acknowledged; ends by itself after ten minutes.
 

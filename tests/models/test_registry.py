@@ -499,6 +499,19 @@ def test_replies_that_are_lost(
     assert len(noted("flush")) == 7
 
 
+def test_a_server_that_is_away_for_long(make: Any, redis_client: redis.Redis) -> None:
+    """What a fold can be repeated by outlasts that, and goes when the record has gone."""
+    one, other = make(), make()
+    for each in (one, other):
+        each.register(Noting(id=1, n=1))
+    one.flush()
+    assert redis_client.pttl("model.senders:{Noting.1}") > 3600_000
+    other.close()
+    assert redis_client.pttl("model.senders:{Noting.1}") > 3600_000
+    one.close()
+    assert 0 < redis_client.pttl("model.senders:{Noting.1}") <= 600_000
+
+
 @pytest.fixture
 def line(redis_server: RedisServer) -> Iterator[LossyLine]:
     """A line to the server that breaks on demand."""

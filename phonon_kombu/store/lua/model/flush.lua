@@ -38,7 +38,8 @@ if refusal then
 end
 redis.call('HSET', row, '~id', ARGV[3])
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[3], 600000)
+-- For a day: the server may be away for long before a lost reply is asked for again.
+redis.call('PEXPIRE', KEYS[3], 86400000)
 note(ids, acknowledged)
 fold(delta)
 return 1

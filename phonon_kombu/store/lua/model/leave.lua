@@ -59,7 +59,8 @@ if last then
   end
 end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[3], 600000)
+-- For a day: the server may be away for long before a lost reply is asked for again.
+redis.call('PEXPIRE', KEYS[3], 86400000)
 note(ids, acknowledged)
 fold(last and closing or all)
 redis.call('SREM', KEYS[2], ARGV[1])
