@@ -79,8 +79,8 @@ class Records:
 
     def fold(self, todo: Sequence[tuple[RecordKeys, bytes, Delta]]) -> list[Any]:
         """Flush or leave records: (keys, id, delta). Returns for each what its script returns
-        (flush: 0 or 1; leave: 1 if it is ours to complete; a list of messages that have been
-        folded before: nothing was done), or the error that it was refused by.
+        (flush: 0 or 1; leave: 1 if it is ours to complete, 2 if it was; a list of messages that
+        have been folded before: nothing was done), or the error that it was refused by.
         """
         calls: list[Any] = []
         for keys, id, delta in todo:

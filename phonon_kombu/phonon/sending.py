@@ -206,11 +206,15 @@ class Sender:
             entry.sent, entry.wait_until = None, 0.0
             entry.fresh = entry.fresh or sent.delta.fresh
             del entry.acknowledged[: len(sent.delta.acknowledged)]
+            if last == 2 and sent.tail is not None:
+                # Whoever completes it in our place has not seen what was only in our memory.
+                entry.add(sent.tail, sent.tail_of, monotonic())
+                sent.tail_of = Registration()
             left = sent.leaving and entry.empty
             if left:
                 del self._entries[entry.name]
             entry.leaving = entry.leaving and not sent.leaving
-        closing = sent.leaving and bool(last)
+        closing = sent.leaving and last == 1
         told = sent.registrations if closing else sent.everybody
         self._call(sent.record, told, acknowledged=entry.acknowledged)
         if closing:

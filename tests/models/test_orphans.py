@@ -14,9 +14,11 @@ from phonon_kombu.phonon.model import Model
 from phonon_kombu.phonon.orphans import SLICE, abandon
 from phonon_kombu.phonon.records import Records
 from phonon_kombu.phonon.registry import Registry
-from phonon_kombu.store.client import Link
+from phonon_kombu.store.client import Link, load_scripts
 from phonon_kombu.store.phonon_keys import ModelsKeys, RecordKeys
-from tests.servers import wait_for
+from phonon_kombu.store.scripts import load
+from tests.servers import RedisServer, wait_for
+from tests.thoonk.lossy import LossyLine
 
 NODE = "0" * 16
 OWNER = f"{NODE}.1".encode()
@@ -29,7 +31,7 @@ class Orphaned(Model):
     n = field.SumField()
     completed: list[int] = []
 
-    def on_complete(self) -> None:
+    def on_complete(self, *messages: Any) -> None:
         self.completed.append(self.n)
 
 
@@ -84,6 +86,33 @@ def test_what_we_hold_is_no_orphan(one: Registry, redis_client: redis.Redis) -> 
     redis_client.hdel("model.row:{Orphaned.1}", "~closer")
     one.close()
     assert Orphaned.completed == [1]
+
+
+def test_the_last_one_out_hears_of_it_too_late(
+    made: Connections, one: Registry, redis_server: RedisServer
+) -> None:
+    """The reply was lost, and others complete the record: what they have not seen is not lost."""
+    line = LossyLine(redis_server.port)
+    load_scripts(made.hosts[0].link, [load("model/leave")])  # else NOSCRIPT would be lost
+    one.register(Orphaned(id="other", n=5))
+    with Connections(f"127.0.0.1:{line.port}") as cut_off:
+        late = Registry(connections=cut_off)
+        for n in (1, 10):
+            late.register(Orphaned(id=1, n=n), f"message {n}")
+        with late._sending:
+            line.lose(load("model/leave").sha.encode(), 2)
+            entry = late._entries["Orphaned.1"]
+            entry.leaving = True
+            assert late._send([entry])
+            node = entry.records.owner.partition(b".")[0].decode()
+            abandon(made.hosts[0].link, node, b"%d" % 2**50)
+            one._adopt()
+            wait_for(lambda: Orphaned.completed == [1])
+            wait_for(lambda: one._completions.none)
+        late.close()
+    line.close()
+    assert line.lost == 2
+    assert Orphaned.completed == [1, 10]
 
 
 class Between:

@@ -16,6 +16,7 @@ from phonon_kombu.errors import Closing, NotHeld
 from phonon_kombu.phonon import watch as watching
 from phonon_kombu.phonon.connections import Connections
 from phonon_kombu.phonon.reference import Reference
+from phonon_kombu.store.client import load_scripts
 from phonon_kombu.store.scripts import load
 from tests.servers import RedisServer, wait_for
 from tests.thoonk.lossy import LossyLine
@@ -134,6 +135,7 @@ def test_replies_that_are_lost(
     monkeypatch.setattr(watching, "WATCH_SECONDS", 0.02)
     calls: list[int] = []
     with Connections(f"127.0.0.1:{line.port}") as made:
+        load_scripts(made.hosts[0].link, [load(f"reference/{script}")])  # NOSCRIPT is no loss
         one = Reference("lost", lambda one: calls.append(1), connections=made)
         one.hold()
         line.lose(load(f"reference/{script}").sha.encode(), lost)

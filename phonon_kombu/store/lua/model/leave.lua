@@ -9,7 +9,8 @@ ARGV    1 owner   2 number (of its delta, growing)   3 id (JSON)   4 messages (h
         8+ words: messages and acknowledged ones as for flush, the delta to fold when others hold
         the record, the part of it to fold when it is the last
 RETURNS 0 if others hold the record or there is none, 1 if it is the caller's to complete, the
-        same when repeated; messages that have been folded before as flush does
+        same when repeated, but 2 if it was and has been given to others, taken for dead as we
+        were; messages that have been folded before as flush does
 ERRORS  NOTHELD, CLOSING, OVERFLOW, FIELDFULL, MISMATCH   COST O(entries * log size) ]]
 local row, seen, collections = KEYS[1], KEYS[4], {}
 for i = 5, #KEYS do
@@ -29,7 +30,10 @@ end
 --- @include now
 local closer = redis.call('HGET', row, '~closer')
 if tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or 0) >= tonumber(ARGV[2]) then
-  return closer == ARGV[1] and 1 or 0
+  if closer == ARGV[1] then
+    return 1
+  end
+  return redis.call('HGET', KEYS[3], '~' .. ARGV[1]) == ARGV[2] and 2 or 0
 end
 if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 0 then
   return redis.error_reply('NOTHELD this owner does not hold the record')
@@ -54,6 +58,7 @@ end
 redis.call('HSET', row, '~id', ARGV[3])
 if last then
   redis.call('HSET', row, '~closer', ARGV[1], '~since', now())
+  redis.call('HSET', KEYS[3], '~' .. ARGV[1], ARGV[2])
   if ARGV[7]:find('t') then
     ids[#ids] = nil
   end
