@@ -87,6 +87,7 @@ class Completions:
 
     def adopt(self, records: Records) -> None:
         """Complete records whose holders have all died, as far as their models are known here."""
+        records.undo(self._is_held)
         for _ in range(SLICES_AT_ONCE):
             names = records.orphans()
             if self._adopt(records, names) or len(names) < SLICE:

@@ -24,14 +24,15 @@ def abandon(link: Link, node: str, dead_ms: bytes, prefix: str = "") -> int:
     while True:
         cursor, entries = link.command(b"SSCAN", held, cursor, b"COUNT", b"%d" % SLICE)
         for at in range(0, len(entries), SLICE):
-            later += _abandon(link, keys, held, entries[at : at + SLICE], dead_ms, prefix)
+            later += let_go_of(link, keys, held, entries[at : at + SLICE], dead_ms, prefix)
         if cursor == b"0":
             return later
 
 
-def _abandon(
+def let_go_of(
     link: Link, keys: ModelsKeys, held: bytes, entries: list[bytes], dead_ms: bytes, prefix: str
 ) -> int:
+    """The same for some of its entries."""
     calls: list[Any] = []
     looks: dict[bytes, list[Any]] = {}
     for entry in entries:

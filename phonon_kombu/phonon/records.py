@@ -10,7 +10,7 @@ registry that knows its model adopts.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..store.phonon_keys import ModelsKeys, RecordKeys
 from ..store.scripts import load
 from .connections import Host
 from .fields import Layout
-from .orphans import SLICE
+from .orphans import SLICE, let_go_of
 
 
 @dataclass
@@ -60,6 +60,8 @@ class Records:
         self.keys = ModelsKeys(host.prefix)
         self.lock = threading.RLock()
         self._look_at = 0
+        #: Entries of records that we hold, perhaps: the reply was lost.
+        self._doubtful: set[bytes] = set()
         self._held = self.keys.held(owner.partition(b".")[0].decode())
 
     def keys_of(self, layout: Layout, name: str) -> RecordKeys:
@@ -69,13 +71,26 @@ class Records:
     def hold(self, keys: RecordKeys) -> None:
         """Work on a record from now on. Noted before it is held: a death in between is seen."""
         self.host.live()
+        entry = self._entry(keys)
+        self._doubtful.add(entry)
         self.host.link.send(
             (
-                (b"SADD", self._held, self._entry(keys)),
+                (b"SADD", self._held, entry),
                 (load("model/hold").prepare(keys), (self.owner,)),
             ),
             repeat=True,
         )
+        self._doubtful.discard(entry)
+
+    def undo(self, is_wanted: Callable[[str], bool]) -> None:
+        """Let go of what we hold without having heard of it, unless it is wanted by now: else
+        nobody would be the last one out while we live."""
+        with self.lock:
+            for entry in list(self._doubtful):
+                if not is_wanted(entry.partition(b" ")[2].decode("utf-8", "surrogateescape")):
+                    link, prefix = self.host.link, self.host.prefix
+                    let_go_of(link, self.keys, self._held, [entry], b"0", prefix)
+                    self._doubtful.discard(entry)
 
     def fold(self, todo: Sequence[tuple[RecordKeys, bytes, Delta]]) -> list[Any]:
         """Flush or leave records: (keys, id, delta). Returns for each what its script returns

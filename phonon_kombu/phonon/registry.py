@@ -157,7 +157,11 @@ class Registry(Sender):
             if len(self._entries) >= 2 * self.max_entries:
                 raise RegistryFull(f"{len(self._entries)} records wait to be folded into Redis")
             entry = Entry(type(model), model.id, name, records, monotonic())
-            records.hold(entry.keys)
+            try:
+                records.hold(entry.keys)
+            except CONNECTION_ERRORS:
+                self._start()  # if it was done after all, that is undone
+                raise
             with self._wake:
                 entry.add(model, registration, monotonic())
                 self._entries[name] = entry

@@ -115,6 +115,27 @@ def test_the_last_one_out_hears_of_it_too_late(
     assert Orphaned.completed == [1, 10]
 
 
+def test_held_without_hearing_of_it(
+    monkeypatch: pytest.MonkeyPatch, made: Connections, one: Registry, redis_server: RedisServer
+) -> None:
+    """Whose registration has failed does not keep others from being the last one out."""
+    monkeypatch.setattr(sending, "ORPHAN_SECONDS", 0.05)
+    line = LossyLine(redis_server.port)
+    load_scripts(made.hosts[0].link, [load("model/hold")])
+    with Connections(f"127.0.0.1:{line.port}") as cut_off:
+        failing = Registry(connections=cut_off)
+        failing.register(Orphaned(id="other", n=5))
+        line.lose(load("model/hold").sha.encode(), 2)
+        with pytest.raises(redis.ConnectionError):
+            failing.register(Orphaned(id=1, n=100))
+        one.register(Orphaned(id=1, n=1))
+        one.close()
+        wait_for(lambda: Orphaned.completed == [1])
+        failing.close()
+    line.close()
+    assert line.lost == 2
+
+
 class Between:
     """A link whose user is interrupted before its next SREM."""
 
