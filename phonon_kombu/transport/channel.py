@@ -34,7 +34,7 @@ from redis.exceptions import TimeoutError
 
 from ..errors import ConfigurationError
 from ..store.client import CONNECTION_ERRORS, Link
-from ..store.patience import at_most, seconds_left
+from ..store.patience import alone, at_most, seconds_left
 from ..store.scripts import load
 from . import options, pools
 from .connections import Connections, SentinelConnections
@@ -146,27 +146,32 @@ class Channel(Declaring):
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Take one message, None if there is none."""
+        with alone(self.waiter.lock):
+            self.recover_lost()
+            if queue not in self.waiter.claimed_queues:
+                self.hold(queue)
+            while True:
+                reply = self._claim_one(queue)
+                if len(reply) < 3:
+                    return None
+                message = self.to_message(queue, reply[2], reply[3], reply[4])
+                if message is None:
+                    continue
+                if no_ack:
+                    self.outbox.add((queue, reply[2]))
+                else:
+                    self.qos.append(message, message.delivery_tag)
+                return message
+
+    def _claim_one(self, queue: str) -> Any:
         claim = load("job/claim").prepare(self.keys(queue))
-        if queue not in self.waiter.claimed_queues:
-            self.hold(queue)
-        while True:
-            try:
-                reply, *_ = self.link.send(
-                    [(claim, (self.owner, b"1", self.order)), *self.in_use(queue)]
-                )
-            except CONNECTION_ERRORS:
-                self.claims_lost = True
-                raise
-            if len(reply) < 3:
-                return None
-            message = self.to_message(queue, reply[2], reply[3], reply[4])
-            if message is None:
-                continue
-            if no_ack:
-                self.outbox.add((queue, reply[2]))
-            else:
-                self.qos.append(message, message.delivery_tag)
-            return message
+        calls = [(claim, (self.owner, b"1", self.order)), *self.in_use(queue)]
+        try:
+            return self.link.send(calls)[0]
+        except BaseException as error:
+            if isinstance(error, CONNECTION_ERRORS) or not isinstance(error, Exception):
+                self.lose_claims()
+            raise
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         message = self.basic_get(queue, no_ack=True)

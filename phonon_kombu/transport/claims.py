@@ -61,6 +61,9 @@ class Claims(Pacing):
     # Commands ------------------------------------------------------------------------------
 
     def _claim(self, queues: list[str], credit: int, now: float, one_by_one: bool) -> None:
+        if self.unlimited:
+            self._keep_pace(now)
+            credit = max(self.credit(), 1)
         self._claimed_at = now
         self._wake = None
         channel = self.channel
@@ -94,6 +97,8 @@ class Claims(Pacing):
             calls.append(((b"EXISTS", *wakes), partial(self._on_wakes, cold)))
         if calls:
             self.send(calls)
+        if keeper.asleep and self.unlimited:
+            keeper.poke()  # it gives back what is not taken
 
     def _wait(self, queues: list[str], now: float) -> None:
         seconds = self.due.limit(self.polling_interval_seconds, now)
@@ -159,6 +164,7 @@ class Claims(Pacing):
         if self.due.note(queue, reply[1]):
             keeper.poke()  # it announces them
         if len(reply) > 2:
+            self._full = self._full or len(reply) >= 2 + 3 * count
             self._fresh.append(
                 [(queue, reply[i], reply[i + 1], reply[i + 2]) for i in range(2, len(reply), 3)]
             )

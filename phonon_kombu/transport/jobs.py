@@ -14,15 +14,15 @@ from ..phonon.node import new_owner, node_id
 from ..phonon.recovery import limit, recover
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import QueueKeys, queue_keys, wire_name
-from ..store.patience import alone
+from ..store.patience import alone, at_most
 from ..store.scripts import load
 from . import codec, orphans
-from .deadletters import Letters
+from .deadletters import PASSING_ERRORS, Letters
 from .message import Message
 from .outbox import SLICE, Job, Outbox, keeper
-from .outliving import Outliving
+from .outliving import RETRY_SECONDS, Outliving
 from .returns import NEVER, Returned, Returning
-from .waiter import Waiter
+from .waiter import AGAIN_SECONDS, RETURN_SECONDS, Waiter
 from .wishes import settle
 
 logger = logging.getLogger("phonon_kombu.transport")
@@ -105,6 +105,7 @@ class Jobs(Outliving):
             self.outbox.add((queue, job_id))
         else:
             self.qos._delivered[message.delivery_tag] = message
+        self.waiter.in_hand = None
         if failures is not None and failures != b"0":
             self._brace()
         callback(message)
@@ -238,22 +239,52 @@ class Jobs(Outliving):
         if lettered:
             self.letters.forward_now(queue)
 
+    def lose_claims(self) -> None:
+        """Something may have been claimed without our knowing: the keeper gives it back."""
+        self.claims_lost = True
+        keeper.poke()
+
     def recover_lost(self) -> None:
         """After a broken conversation: give back what was claimed without our knowing."""
         if not self.claims_lost:
             return
-        known: dict[str, list[bytes]] = {}
-        for message in list(self.qos._delivered.values()):
-            if message.job is not None:
-                known.setdefault(message.job[0], []).append(message.job[1])
-        for queue, job_id, *_ in self.waiter.buffer:
-            known.setdefault(queue, []).append(job_id)
-        for queue, job_id in self.waiter.leaving:
-            known.setdefault(queue, []).append(job_id)
-        self.flush()
-        for queue in list(self.waiter.claimed_queues):
-            recover(self.link, self.keys(queue), self.owner, b"restore", known.get(queue, ()))
-        self.claims_lost = False
+        waiter = self.waiter
+        with alone(waiter.lock):
+            # In the order in which a message goes through them, as another thread may move it.
+            jobs = [(entry[0], entry[1]) for entry in list(waiter.buffer)]
+            if (entry := waiter.in_hand) is not None:
+                jobs.append((entry[0], entry[1]))
+            jobs += [m.job for m in list(self.qos._delivered.values()) if m.job is not None]
+            known: dict[str, list[bytes]] = {}
+            for queue, job_id in [*jobs, *waiter.leaving]:
+                known.setdefault(queue, []).append(job_id)
+            self.flush()
+            for queue in list(waiter.claimed_queues):
+                recover(self.link, self.keys(queue), self.owner, b"restore", known.get(queue, ()))
+            self.claims_lost = False
+
+    def _recover_soon(self) -> float | None:
+        """From the keeper: what is lost while the channel's own thread does not come by."""
+        if not self.claims_lost or self.closed:
+            return None
+        left = self._tried_at + RETRY_SECONDS - monotonic()
+        if left > 0:
+            return left
+        lock = self.waiter.lock
+        if not lock.acquire(blocking=False):
+            return AGAIN_SECONDS
+        try:
+            if self.waiter.claiming:
+                return AGAIN_SECONDS  # what the reply names is not lost
+            with at_most(RETURN_SECONDS):
+                self.recover_lost()
+        except PASSING_ERRORS as error:
+            logger.debug("claims are lost: %r", error)
+            self._tried_at = monotonic()
+            return RETRY_SECONDS
+        finally:
+            lock.release()
+        return None
 
     def rewake(self, queues: Sequence[str]) -> None:
         """A wake for these queues may have been lost: leave another where jobs are ready."""
@@ -319,15 +350,25 @@ class Jobs(Outliving):
     # At intervals, from the keeper's thread ------------------------------------------------
 
     def chores(self) -> float | None:
-        """Wake somebody for what is due, keep queues alive that have a lifetime and a consumer,
-        see to dead letters.
+        """Give back what is not used and what was lost, wake somebody for what is due, keep queues
+        alive that have a lifetime and a consumer, see to dead letters.
 
         Returns the seconds until something is to be done again, None if nothing is.
         """
         if self.outliving:
             return self.after_life()
-        waits = (self.waiter.due.announce(self), self._touch(), self.letters.chores())
+        waits = (
+            self.waiter.return_unused(),
+            self._recover_soon(),
+            self.waiter.due.announce(self),
+            self._touch(),
+            self.letters.chores(),
+        )
         return min((wait for wait in waits if wait is not None), default=None)
+
+    def waits(self) -> bool:
+        """Whether the keeper must not sleep before it has looked after this channel again."""
+        return self.claims_lost or self.waiter.return_unused_in() is not None
 
     def _touch(self) -> float | None:
         lifetimes = {q: self._expires[q] for q in self.active_queues if q in self._expires}

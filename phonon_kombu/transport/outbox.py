@@ -148,7 +148,7 @@ class Keeper:
             return list(self._channels)
 
     def _waiting(self) -> bool:
-        return any(len(channel.outbox) for channel in self._all())
+        return any(len(channel.outbox) or channel.waits() for channel in self._all())
 
     def _look(self) -> tuple[bool, float | None]:
         busy, soonest = False, None

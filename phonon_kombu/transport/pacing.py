@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -10,8 +11,16 @@ from typing import Any
 
 from .conversation import Conversation, Entry
 
-#: Jobs claimed at once by a consumer without a prefetch limit.
+#: Jobs claimed at once by a consumer without a prefetch limit, at the most. It begins with one.
 LARGEST_CLAIM = 100
+
+#: So many times as many each time that it comes back within :data:`QUICK_SECONDS`.
+FASTER = 4
+QUICK_SECONDS = 0.1
+
+#: What such a consumer has claimed and not taken goes back after so many seconds, to others. A
+#: consumer that is quick with a claim is through with one `FASTER` times as large before that.
+UNUSED_SECONDS = 0.5
 
 #: Seconds that a busy consumer waits for more credit before it claims a few jobs only.
 LINGER_SECONDS = 0.005
@@ -27,6 +36,14 @@ class Pacing(Conversation):
         super().__init__(channel)
         #: Claimed and not yet handed over.
         self.buffer: deque[Entry] = deque()
+        #: Held while something is claimed, and while somebody else than the consumer, the keeper,
+        #: reads the socket or gives back what is claimed. Not while a message is handed over.
+        self.lock = threading.RLock()
+        #: Taken out of the buffer, and not yet among the delivered.
+        self.in_hand: Entry | None = None
+        self._pace = 1
+        #: Whether the last claim brought all that it was for.
+        self._full = False
         self._claimed_at = 0.0
         self._lingering = self._asking = False
 
@@ -36,11 +53,31 @@ class Pacing(Conversation):
         if "can_consume" in qos.__dict__:
             # Somebody (worker_disable_prefetch) decides message by message.
             return 1 if not self.buffer else 0
-        most = LARGEST_CLAIM - len(self.buffer)
         count = qos.prefetch_count
         if not count:
-            return most
+            return self._pace - len(self.buffer)
+        most = LARGEST_CLAIM - len(self.buffer)
         return int(min(most, count - len(qos._delivered) - len(self.buffer)))
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether nobody says how many messages this consumer may have."""
+        qos = self.channel.qos
+        return not qos.prefetch_count and "can_consume" not in qos.__dict__
+
+    @property
+    def claiming(self) -> bool:
+        """Whether the reply to a claim is outstanding."""
+        return bool(self._outstanding) and not self.waiting
+
+    def _keep_pace(self, now: float) -> None:
+        """Before a claim: as many as the consumer has shown that it can take."""
+        since = now - self._claimed_at
+        if since >= UNUSED_SECONDS:
+            self._pace = 1
+        elif self._full and since < QUICK_SECONDS:
+            self._pace = min(self._pace * FASTER, LARGEST_CLAIM)
+        self._full = False
 
     def _ripe(self, credit: int, now: float) -> bool:
         qos = self.channel.qos

@@ -37,6 +37,8 @@ class Poller(stock.MultiChannelPoller):
         #: redis connection -> its file descriptor, also after it was closed.
         self._fds: dict[Any, int] = {}
         self.midst = Midst(self._interrupted)
+        #: Whether somebody is about to read what comes, and not at work on a message.
+        self.attentive = False
         self.closed = False
 
     # Registration --------------------------------------------------------------------------
@@ -121,8 +123,10 @@ class Poller(stock.MultiChannelPoller):
         with self.midst:
             for channel in list(self._channels):
                 waiter = channel.waiter
-                if loop is not None and waiter.buffer:
-                    waiter.deliver()
+                if loop is not None:
+                    if waiter.buffer:
+                        waiter.deliver()
+                    self.attentive = True
                 waiter.step(may_linger=loop is not None)
                 if channel.active_fanout_queues:
                     self._register_LISTEN(channel)
@@ -140,6 +144,7 @@ class Poller(stock.MultiChannelPoller):
         channel, kind = entry
         with self.midst:
             if kind != "JOBS":
+                self.attentive = False
                 channel.handlers[kind]()
                 return
             channel.waiter.on_readable()
@@ -175,8 +180,15 @@ class Poller(stock.MultiChannelPoller):
         with self.midst:
             if self._deliver_one():
                 return
+        try:
+            self._get(timeout)
+        finally:
+            self.attentive = False
+
+    def _get(self, timeout: float | None) -> None:
         until = None if timeout is None else monotonic() + timeout
         while True:
+            self.attentive = True
             self.on_poll_start()
             left = None if until is None else until - monotonic()
             if any(c.waiter.busy and not c.waiter.waiting for c in self._channels):
@@ -213,6 +225,7 @@ class Poller(stock.MultiChannelPoller):
             channel.waiter.interrupted()
 
     def _deliver_one(self) -> bool:
+        self.attentive = False
         return any(channel.waiter.deliver_one() for channel in list(self._channels))
 
     # Timers --------------------------------------------------------------------------------
