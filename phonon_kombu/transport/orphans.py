@@ -38,12 +38,16 @@ class Orphan(NamedTuple):
 _lock = threading.RLock()  # the handler of a signal may come while it is held
 _orphans: dict[tuple[object, ...], list[Orphan]] = {}
 
+#: Servers at which a channel was closed that was to leave its claims as they are.
+_left: set[tuple[object, ...]] = set()
+
 
 def _forget() -> None:
     # They are the parent's: it settles them.
     global _lock
     _lock = threading.RLock()
     _orphans.clear()
+    _left.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -53,6 +57,12 @@ def note(server: tuple[object, ...], orphan: Orphan) -> None:
     """Remember `orphan` until :func:`settle` reaches its server."""
     with _lock:
         _orphans.setdefault(server, []).append(orphan)
+
+
+def leave_claimed(server: tuple[object, ...]) -> None:
+    """Claims were left at `server` that nobody in this process is going to give back: when it goes,
+    it must not say goodbye, so that the living do."""
+    _left.add(server)
 
 
 def settle(server: tuple[object, ...], link: Link) -> None:
@@ -93,5 +103,5 @@ def let_go(server: tuple[object, ...], beating: Heart) -> None:
 
 
 def pending(server: tuple[object, ...]) -> bool:
-    """Whether anything is noted for `server`."""
-    return bool(_orphans.get(server))
+    """Whether anything is noted for `server`, or left there."""
+    return bool(_orphans.get(server)) or server in _left

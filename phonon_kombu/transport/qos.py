@@ -11,6 +11,7 @@ from typing import Any
 from kombu.transport import virtual
 
 from ..store.client import CONNECTION_ERRORS
+from . import orphans
 from .message import Message
 from .outbox import keeper
 
@@ -104,6 +105,8 @@ class QoS(virtual.QoS):
             return
         state.restored = True
         if not self.restore_at_shutdown or not self.channel.do_restore:
+            if any(message.job is not None for message in state.values()):
+                orphans.leave_claimed(self.channel.server_identity)
             state.clear()
             return
         count = len(self._to_give_back())

@@ -10,6 +10,8 @@ import redis
 from phonon_kombu.phonon.connections import server_of
 from phonon_kombu.phonon.heart import Heart, Settings
 from phonon_kombu.store.sentinels import Settings as BySentinel
+from phonon_kombu.transport import orphans
+from tests.kombu.exam import Broker
 from tests.servers import wait_for
 
 SETTINGS = Settings(presence_grace=0.5, heartbeat_interval=1000.0)
@@ -45,3 +47,26 @@ def test_risen_and_not_alone(started: Callable[[str], Heart], redis_client: redi
     # Now the other one dies.
     other.stop(goodbye=False)
     wait_for(lambda: redis_client.zscore("node.beats:{nodes}", "other") is None)
+
+
+@pytest.mark.phonon_only("stock's come back after the visibility timeout")
+def test_what_was_not_to_be_given_back_at_the_end_is_in_the_end(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While this process uses the database it stays claimed; then it is a dead one's."""
+    monkeypatch.setattr(orphans, "_left", set())  # it is this process's, and other tests' too
+    options = {"presence_grace": 0.2}
+    other = broker.peer(transport_options=options)
+    broker.send("q", 1, 2)
+    broker.send("other", 3)
+    assert other("hold", queue="other", count=1) == [3]
+    lasting = broker.connection(transport_options=options)
+    assert lasting.default_channel.basic_get("q").payload == 1
+    with broker.connection(transport_options=options) as connection:
+        channel = connection.default_channel
+        channel.do_restore = False
+        assert channel.basic_get("q").payload == 2
+    assert broker.client.hlen("feed.owners:{q}") == 2
+    lasting.default_channel.qos.restore_at_shutdown = False
+    lasting.release()
+    wait_for(lambda: broker.client.llen("feed.ids:{q}") == 2, 20)
