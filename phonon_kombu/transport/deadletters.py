@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import threading
 from time import monotonic
 from typing import Any, NamedTuple
 
-from ..errors import ItemTooLarge, JobError, MalformedItem, PhononError
+from redis.exceptions import ResponseError
+
+from ..errors import MalformedItem, OutOfMemory, PhononError, ScriptKilled
 from ..phonon.recovery import limit
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import caretaker_key, lettered_key
@@ -52,10 +56,14 @@ SPENT = ("x-deduplication-id", "x-deduplication-ttl", "x-deduplication-of", "x-d
 #: What may keep a letter from being forwarded, for a while.
 PASSING_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, PhononError)
 
-#: What is wrong with one letter, or with the queue that it is for.
-UNDELIVERABLE: tuple[type[Exception], ...] = (
-    JobError, ItemTooLarge, ValueError, TypeError, KeyError,
-)  # fmt: skip
+#: What no letter could be put for. All else is wrong with one, or with the queue that it is for.
+WAITING: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, OutOfMemory, ScriptKilled)
+
+#: So many letters that are in some of their queues and not in others are remembered.
+PARTLY = 10_000
+
+#: Letters that some of their queues do not take, by server and nonce -> the queues that have them.
+_partly: dict[tuple[Any, str], set[str]] = {}
 
 
 class Letter(NamedTuple):
@@ -82,8 +90,11 @@ class Letters:
         self._watching = False
         self._next_at = self._asked_at = 0.0
         self._complained: set[str] = set()
-        #: Queues whose letters cannot go -> when to try again.
-        self._retry_at: dict[str, float] = {}
+        #: Held while this process forwards for this channel: one thread is enough.
+        self._forwarding = threading.RLock()
+        #: Queue -> how many letters in front cannot go, and when to try these again: not before
+        #: those behind them were tried.
+        self._stuck: dict[str, tuple[int, float]] = {}
 
     def watch(self) -> None:
         """There is a queue with a dead-letter exchange: take part in looking after it."""
@@ -138,11 +149,15 @@ class Letters:
                     (b"LLEN", keys.dead),
                     (b"HEXISTS", keys.config, b"dead_exchange"),
                 ]
-            replies = channel.link.send(calls, repeat=True)
+            replies = channel.link.send(calls, repeat=True, raise_first=False)
             for i, queue in enumerate(part):
-                (*done, soonest_ms), letters, lettered = replies[3 * i : 3 * i + 3]
-                if letters and monotonic() >= self._retry_at.get(queue, 0.0):
-                    self.forward(queue)
+                answers = replies[3 * i : 3 * i + 3]
+                if any(isinstance(answer, Exception) for answer in answers):
+                    logger.debug("dead letters of queue %r: %r", queue, answers)
+                    continue
+                (*done, soonest_ms), letters, lettered = answers
+                if letters:
+                    self.forward_now(queue)
                 elif not letters and not lettered:
                     channel.link.command(b"SREM", lettered_key(prefix), queue.encode())
                 if max(done) >= 100:
@@ -157,15 +172,26 @@ class Letters:
         """Forward what lies in a queue, without being in anybody's way."""
         try:
             self.forward(queue)
-        except PASSING_ERRORS as error:
+        except Exception as error:
             logger.warning("Dead letters of queue %r wait for another try: %s", queue, error)
 
     def forward(self, queue: str) -> int:
         """Forward the letters of a queue, up to :data:`MOST`; returns how many."""
+        if not self._forwarding.acquire(blocking=False):
+            return 0  # another thread is at it
+        try:
+            return self._forward(queue)
+        finally:
+            self._forwarding.release()
+
+    def _forward(self, queue: str) -> int:
         channel = self._channel
         keys = channel.keys(queue)
-        done = stuck = 0
-        while done + stuck < MOST:
+        stuck, retry_at = self._stuck.pop(queue, (0, math.inf))
+        if monotonic() >= retry_at:
+            stuck, retry_at = 0, math.inf
+        before, done = stuck, 0
+        while done + stuck - before < MOST:
             (exchange, key), letters = channel.link.send(
                 (
                     (b"HMGET", keys.config, b"dead_exchange", b"dead_routing_key"),
@@ -174,24 +200,18 @@ class Letters:
                 repeat=True,
             )
             if not letters or exchange is None:
+                retry_at = min(retry_at, monotonic() + RETRY_SECONDS)
                 break
             for entry in letters:
-                try:
-                    delivered = self._deliver(queue, entry, exchange.decode(), key)
-                except UNDELIVERABLE as error:
-                    # One letter must not hold up the others.
-                    logger.debug("a dead letter of queue %r: %r", queue, error)
-                    delivered = False
-                if delivered:
+                if self._delivered(queue, entry, exchange, key):
                     # From the left, where it stands.
                     channel.link.command(b"LREM", keys.dead, b"1", entry)
                     done += 1
                 else:
                     stuck += 1
-        self._retry_at.pop(queue, None)
-        if stuck and not done:
-            self._retry_at[queue] = monotonic() + RETRY_SECONDS
-        if stuck and queue not in self._complained:
+        if stuck:
+            self._stuck[queue] = (stuck, retry_at)
+        if stuck > before and queue not in self._complained:
             self._complained.add(queue)
             logger.warning(
                 "%d dead letter(s) of queue %r stay there: no queue is bound to its dead-letter "
@@ -200,6 +220,16 @@ class Letters:
                 queue,
             )
         return done
+
+    def _delivered(self, queue: str, entry: bytes, exchange: bytes, key: bytes | None) -> bool:
+        try:
+            return self._deliver(queue, entry, exchange.decode(), key)
+        except WAITING:
+            raise
+        except Exception as error:
+            # One letter must not hold up the others.
+            logger.debug("a dead letter of queue %r: %r", queue, error)
+            return False
 
     def _deliver(self, queue: str, entry: bytes, exchange: str, key: bytes | None) -> bool:
         """Put one letter; whether it need not be kept any longer."""
@@ -231,18 +261,38 @@ class Letters:
                 return True
             level = channel._get_message_priority(message)
             item = codec.encode(message, exchange, routing_key, nonce, delayed)
+        self._put_all(routes, nonce, level, (job_id, item, job_id + b"~"))
+        return True
+
+    def _put_all(
+        self, routes: list[tuple[str, bytes]], nonce: str, level: int, job: tuple[bytes, ...]
+    ) -> None:
+        """Put a letter into all its queues; raises, at the end, what one of them refuses."""
+        channel, refusal = self._channel, None
+        # Whoever consumes from one of them must not get it again whenever another is tried.
+        if len(_partly) > PARTLY:
+            _partly.clear()
+        letter = (channel.server_identity, nonce)
+        have = _partly.setdefault(letter, set())
         for target, binding in routes:
+            if target in have:
+                continue
             put = load("job/put").prepare(
                 channel.keys(target), ids=channel.keys(target).levels[level]
             )
-            channel.link.run(
-                put,
-                (
-                    job_id, item, job_id + b"~", b"%d" % level, b"0", b"", b"",
-                    binding, b"", b"", b"", channel.order,
-                ),
-            )  # fmt: skip
-        return True
+            try:
+                channel.link.run(
+                    put,
+                    (
+                        *job, b"%d" % level, b"0", b"", b"", binding, b"", b"", b"", channel.order,
+                    ),
+                )  # fmt: skip
+                have.add(target)
+            except (PhononError, ResponseError) as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
+        _partly.pop(letter, None)
 
     def _routes(self, exchange: str, routing_key: str) -> list[tuple[str, bytes]]:
         """Queues for a letter, each with the binding that its put must find."""

@@ -190,6 +190,7 @@ class Jobs(Outliving):
         self.claims_lost = self.outliving = False
         self.returned = Returned()
         self.heart = None
+        self.letters = Letters(self)
         if self._qos is not None:
             self._qos._delivered.clear()
         waiter = self.__dict__.get("waiter")

@@ -10,6 +10,7 @@ from kombu import Exchange, Queue
 
 from phonon_kombu.control import Operator
 from phonon_kombu.thoonk import Thoonk
+from phonon_kombu.transport import deadletters
 from tests.kombu.exam import Broker, DrainPump, Inbox, PumpFactory
 from tests.servers import wait_for
 
@@ -193,8 +194,11 @@ def test_a_task_keeps_its_id(broker: Broker) -> None:
         assert Thoonk(broker.url).job("dead").get_ids() == ["the-task"]
 
 
-def test_one_that_cannot_be_put_does_not_hold_up_others(broker: Broker) -> None:
+def test_one_that_cannot_be_put_does_not_hold_up_others(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full queue, an entry that is none, headers that make no sense."""
+    monkeypatch.setattr(deadletters, "RETRY_SECONDS", 0.5)
     full = Queue("dead", queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
     with broker.connection() as connection:
         channel = connection.default_channel
@@ -212,3 +216,56 @@ def test_one_that_cannot_be_put_does_not_hold_up_others(broker: Broker) -> None:
         assert [m.payload for m in arrive(broker, 2, full)] == [1, 2]
         # Taken off the list when it has been put: somebody may be quicker to consume it.
         wait_for(lambda: stats(broker).dead == 2, message="the list keeps what was put")
+
+
+def test_more_than_are_looked_at_at_once(broker: Broker) -> None:
+    """Six hundred that can go nowhere, and one behind them."""
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        broker.send(lettered(), "x")
+        broker.client.rpush("feed.dead:{q}", *[b"nonsense"] * 600)
+        channel.basic_get("q").reject()
+        assert [m.payload for m in arrive(broker)] == ["x"]
+        wait_for(lambda: stats(broker).dead == 600)
+
+
+def test_a_queue_that_is_none_holds_up_nobody(broker: Broker) -> None:
+    """Not the consumer that rejects, no other queue, and not the other queues of a letter."""
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        for key in ("feed.config:{wrong}", "feed.config:{a}"):
+            broker.client.set(key, "not a hash")
+        broker.send(lettered("a0", key="elsewhere"), 1)
+        broker.client.sadd("feeds.lettered", "a")
+        broker.send(lettered(key="wrong"), 2)
+        for queue in ("a0", "q"):
+            channel.basic_get(queue).reject()
+        assert [m.payload for m in arrive(broker, 1, "elsewhere")] == [1]
+        assert stats(broker).dead == 1
+        broker.client.delete("feed.config:{wrong}", "feed.config:{a}")
+        assert [m.payload for m in arrive(broker, 1, "wrong")] == [2]
+
+
+def test_one_of_two_queues_is_full(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other does not get it again each time that the full one is tried."""
+    monkeypatch.setattr(deadletters, "RETRY_SECONDS", 0.0)
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    dlx = Exchange("dlx", type="topic")
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        for queue in (Queue("full", dlx, routing_key="#", queue_arguments=full),
+                      Queue("free", dlx, routing_key="#")):  # fmt: skip
+            queue(channel).declare()
+        connection.Producer().publish("first", routing_key="full")
+        # Declared here only: who declares it looks after it, too.
+        lettered(exchange="dlx", key="k")(channel).declare()
+        connection.Producer().publish("x", routing_key="q")
+        channel.basic_get("q").reject()
+        for _ in range(3):
+            channel.basic_get("free", no_ack=True)
+            channel.flush()
+            channel.letters.forward("q")
+        assert stats(broker, "free").publishes == 1
+        channel.basic_get("full").ack()
+        wait_for(lambda: stats(broker, "full").publishes == 2 and stats(broker).dead == 0)
+        assert stats(broker, "free").publishes == 1
