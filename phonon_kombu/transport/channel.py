@@ -24,6 +24,7 @@ import atexit
 import logging
 import os
 import weakref
+from contextlib import suppress
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -137,6 +138,10 @@ class Channel(Declaring):
         if queue is not None and queue not in self._active_queues:
             self._receivers.pop(queue, None)
             self.waiter.drop_queue(queue)
+            if queue in self._expires:
+                # From now on it is not used.
+                with suppress(*CONNECTION_ERRORS):
+                    self.link.send(self.in_use(queue), repeat=True)
         return result
 
     def basic_cancel(self, consumer_tag: str) -> Any:

@@ -9,13 +9,17 @@ from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
 from kombu.transport.base import to_rabbitmq_queue_arguments
 
-from ..store.keys import feeds_key, lettered_key
+from ..store.keys import FeedKeys, feeds_key, lettered_key
 from ..store.scripts import load
 from . import arguments, codec
 from .publish import Publishing
 
 #: Jobs deleted in one step of a purge.
 PURGE_SLICE = 400
+
+#: So many names of queues are looked at for each queue with a lifetime that is declared: more than
+#: one, so that the list of names does not grow when they expire.
+NAMES_LOOKED_AT = b"2"
 
 
 class Declaring(Publishing):
@@ -80,8 +84,26 @@ class Declaring(Publishing):
         *_, lifetime = self.link.send([*calls, (load("job/touch").prepare(keys), ())], repeat=True)
         if lifetime:
             self._expires[queue] = lifetime
+            self._forget_expired()
         else:
             self._expires.pop(queue, None)
+
+    def _forget_expired(self) -> None:
+        """Nobody is there to take the name of a queue that expires off the list of all queues."""
+        names = feeds_key(self.global_keyprefix)
+        for name in self.link.command(b"SRANDMEMBER", names, NAMES_LOOKED_AT):
+            feed = name.decode("utf-8", "surrogateescape")
+            exist = (
+                b"EXISTS",
+                *FeedKeys(feed, self.global_keyprefix).all,
+                *FeedKeys(feed, self.global_keyprefix, hash_tags=False).all,
+            )
+            if self.link.command(*exist):
+                continue
+            # Whoever declares it now makes its keys first, and lists it then.
+            _, exists = self.link.send([(b"SREM", names, name), exist], repeat=True)
+            if exists:
+                self.link.command(b"SADD", names, name)
 
     def queue_delete(
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any

@@ -10,6 +10,7 @@ queue, never misses a right one, and costs no round trip while nothing changes.
 
 from __future__ import annotations
 
+import random
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ class Router:
         if now - self._swept_at.get(exchange, 0.0) < SWEEP_SECONDS:
             return rows
         self._swept_at[exchange] = now
-        part = rows[:SWEEP_SLICE]
+        part = random.sample(rows, min(len(rows), SWEEP_SLICE))
         there = self._link.send([(b"EXISTS", self._queue(row[2]).config) for row in part])
         for row, exists in zip(part, there, strict=True):
             if not exists:

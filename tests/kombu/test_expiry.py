@@ -100,6 +100,36 @@ def test_a_queue_that_others_publish_to_still_vanishes(broker: Broker) -> None:
     wait_for(lambda: broker.key_names(b"short-lived") == [], 10, message="the queue leaked")
 
 
+@pytest.mark.phonon_only("stock keeps other keys")
+def test_nothing_is_left_of_a_queue_whatever_was_done(broker: Broker) -> None:
+    ends = ("stall", "ack", "requeue", "reject", "hold", "consume", "delay")
+    specs = {end: Queue(f"{NAME}.{end}", expires=EXPIRES_SECONDS) for end in ends}
+    with broker.connection() as connection:
+        channel = connection.default_channel
+        for end, spec in specs.items():
+            spec(channel).declare()
+            headers = {"x-delay": 60_000} if end == "delay" else {}
+            connection.Producer().publish("x", routing_key=spec.name, headers=headers)
+            if end == "consume":
+                inbox = Inbox()
+                with broker.consumer(channel, spec, inbox):
+                    DrainPump(connection).until(inbox.has(1))
+            elif (message := channel.basic_get(spec.name)) is not None and end != "hold":
+                if end == "stall":
+                    channel.basic_reject(message.delivery_tag, requeue="look at it")
+                else:
+                    getattr(message, end)()
+        wait_for(lambda: broker.key_names(NAME.encode()) == [], 10, message="keys are left")
+        assert len(broker.client.smembers("feeds")) > 1
+
+        def only_this() -> bool:
+            Queue("alive", expires=60)(channel).declare()
+            return set(broker.client.smembers("feeds")) == {b"alive", b"lasting"}
+
+        broker.send("lasting", "stays")
+        wait_for(only_this, 10, message="names are left")
+
+
 @pytest.mark.phonon_only("stock delivers messages however old they are")
 def test_a_message_that_has_expired_is_not_delivered(broker: Broker, pump: PumpFactory) -> None:
     broker.send("q", "brief", expiration=0.2)
