@@ -117,6 +117,20 @@ def relax(connection: Any) -> None:
         sock.settimeout(SILENCE_SECONDS if own is None and _is_green(sock) else own)
 
 
+def can_read(connection: Any, seconds: float) -> bool:
+    """Whether something can be read on `connection` within so many seconds.
+
+    redis-py's own leaves the socket of a green thread without a limit, and connects anew one that
+    has been closed. Raises what reading raises.
+    """
+    if connection._sock is None:
+        raise ConnectionError("the connection has been closed")
+    try:
+        return bool(connection.can_read(timeout=seconds))
+    finally:
+        relax(connection)
+
+
 def greet(connection: Any) -> None:
     """What redis-py does with a new connection, within a time (its ``redis_connect_func``)."""
     own = connection.socket_timeout

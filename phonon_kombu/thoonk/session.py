@@ -12,6 +12,7 @@ import redis
 from ..store import addresses
 from ..store.client import CONNECTION_ERRORS, Link
 from ..store.closing import Closing
+from ..store.patience import can_read
 from ..store.refusals import translate
 from .base import Base
 from .catalog import Catalog, Config
@@ -269,7 +270,7 @@ class Thoonk(Catalog, Membership, Closing):
         try:
             # Redis takes a timeout below a millisecond for "for ever".
             connection.send_command("BZPOPMIN", wake, max(seconds, 0.01))
-            if not connection.can_read(timeout=seconds + REPLY_SECONDS):
+            if not can_read(connection, seconds + REPLY_SECONDS):
                 raise redis.TimeoutError(f"no reply from {self.address}")
             connection.read_response()
         except redis.ResponseError as error:

@@ -16,6 +16,7 @@ from queue import Empty
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ..store.client import CONNECTION_ERRORS
+from ..store.patience import can_read
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,7 +74,7 @@ class Fresh:
         link = session.link
         with link.lock:
             try:
-                stale = link.connection().can_read(timeout=0)
+                stale = can_read(link.connection(), 0)
             except CONNECTION_ERRORS:
                 stale = True
             if stale:

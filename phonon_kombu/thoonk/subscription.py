@@ -14,6 +14,7 @@ from typing import Any
 import redis
 
 from ..store.client import CONNECTION_ERRORS
+from ..store.patience import can_read
 from ..store.refusals import translate
 from ..store.scripts import pack_command
 from .base import seconds
@@ -196,7 +197,7 @@ class Subscription(Listening, Stream[Notice]):
                     self._pinged = True
                     self._say([(b"PING",)])
             connection = self._connection
-            if connection is None or not connection.can_read(timeout=min(left, silence)):
+            if connection is None or not can_read(connection, min(left, silence)):
                 return None
             reply = connection.read_response()
         except redis.ResponseError as error:
@@ -223,7 +224,7 @@ class Subscription(Listening, Stream[Notice]):
                 self._say(self._dialogue.opening())
                 until = monotonic() + PATIENCE_SECONDS
                 while self._dialogue.owed:
-                    if not self._connection.can_read(timeout=max(until - monotonic(), 0)):
+                    if not can_read(self._connection, max(until - monotonic(), 0)):
                         raise redis.TimeoutError(UNCONFIRMED)
                     # What comes between the confirmations must not be lost.
                     notice = self._dialogue.hear(self._connection.read_response())

@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import ConnectionError, NoScriptError, ResponseError
 
 from ..store.client import CONNECTION_ERRORS, pack_calls
-from ..store.patience import hurry, limit_silence
+from ..store.patience import can_read, hurry, limit_silence
 from ..store.refusals import Healable, translate
 
 logger = logging.getLogger("phonon_kombu.transport")
@@ -168,7 +168,7 @@ def _refuse(connection: Any) -> None:
 def drop_if_closed(connection: Any) -> None:
     """Disconnect a connection on which nothing is outstanding and yet something can be read."""
     try:
-        if connection._sock is not None and connection.can_read(0):
+        if connection._sock is not None and can_read(connection, 0):
             connection.disconnect()
     except CONNECTION_ERRORS:
         connection.disconnect()
