@@ -11,8 +11,8 @@ basic_get, basic_ack, basic_reject,     claims, finishes and stalls
 QoS, Message
 queue_declare, queue_delete, _size,     states of the job machine; a declared queue exists
 _new_queue, _has_queue, _purge          (declaring.py)
-queue_unbind, exchange_delete,          bindings with a version (routing.py)
-_queue_bind, get_table
+queue_bind, queue_unbind,               bindings with a version (routing.py)
+exchange_delete, _queue_bind, get_table
 _connparams, client                     our URL forms, TLS that verifies (connections.py)
 close                                   needs no transport and no server
 ======================================  =========================================================

@@ -23,6 +23,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
+from ..store.patience import alone
 from ..store.scripts import Prepared, load
 from .conversation import Entry, Handler
 from .due import DueTimes
@@ -31,6 +32,9 @@ from .pacing import Pacing
 
 #: Jobs of one queue that are to be acknowledged: the queue, their ids.
 Acks = tuple[str, list[bytes]]
+
+#: Queues whose commands are kept.
+MOST_PREPARED = 1000
 
 NO_ACKS: Acks = ("", [])
 
@@ -120,12 +124,20 @@ class Claims(Pacing):
     def _prepared(self, queue: str) -> tuple[Prepared, Prepared]:
         known = self._claims.get(queue)
         if known is None:
+            if len(self._claims) >= MOST_PREPARED:
+                self._claims.clear()
             keys = self.channel.keys(queue)
             known = self._claims[queue] = (
                 load("job/claim").prepare(keys),
                 load("job/finish").prepare(keys),
             )
         return known
+
+    def forget(self, queue: str) -> None:
+        """`queue` is gone. Should it come back, the first claim is as the first was."""
+        with alone(self.lock):
+            self.claimed_queues.discard(queue)
+            self._claims.pop(queue, None)
 
     # Replies -------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import Any
 
 from amqp.protocol import queue_declare_ok_t
@@ -89,9 +90,24 @@ class Declaring(Publishing):
             self._expires.pop(queue, None)
 
     def _forget_expired(self) -> None:
-        """Nobody is there to take the name of a queue that expires off the list of all queues."""
+        """Nobody is there to take the name of a queue that expires off the list of all queues, or
+        off ours."""
         names = feeds_key(self.global_keyprefix)
-        for name in self.link.command(b"SRANDMEMBER", names, NAMES_LOOKED_AT):
+        ours = list(islice(self._expires, 2))
+        listed, *there = self.link.send(
+            [
+                (b"SRANDMEMBER", names, NAMES_LOOKED_AT),
+                *((b"EXISTS", self.keys(queue).config) for queue in ours),
+            ],
+            repeat=True,
+        )
+        for queue, exists in zip(ours, there, strict=True):
+            lifetime = self._expires.pop(queue, None)
+            if exists and lifetime:
+                self._expires[queue] = lifetime  # looked at again after all others
+            elif not exists:
+                self._forget_queue(queue)
+        for name in listed:
             feed = name.decode("utf-8", "surrogateescape")
             exist = (
                 b"EXISTS",
@@ -104,6 +120,12 @@ class Declaring(Publishing):
             _, exists = self.link.send([(b"SREM", names, name), exist], repeat=True)
             if exists:
                 self.link.command(b"SADD", names, name)
+
+    def _forget_queue(self, queue: str) -> None:
+        """It is gone, and what was claimed of it."""
+        self._expires.pop(queue, None)
+        self._ruled.discard(queue)
+        self.waiter.forget(queue)
 
     def queue_delete(
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
@@ -124,7 +146,7 @@ class Declaring(Publishing):
             ),
             repeat=True,
         )
-        self.state.queue_bindings_delete(queue)
+        self._forget_queue(queue)
         self._fanout_queues.pop(queue, None)
         return int(stats[0])
 
@@ -151,6 +173,20 @@ class Declaring(Publishing):
 
     # Exchanges -----------------------------------------------------------------------------
 
+    def queue_bind(
+        self,
+        queue: str,
+        exchange: str | None = None,
+        routing_key: str = "",
+        arguments: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Bind `queue`. kombu's own notes what is bound, in notes that only grow, and does not bind
+        a queue again that has expired and is declared anew."""
+        exchange = exchange or "amq.direct"
+        meta = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)
+        self._queue_bind(exchange, *meta)
+
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str | None, queue: str) -> None:
         if self.typeof(exchange).type == "fanout":
             self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
@@ -166,15 +202,12 @@ class Declaring(Publishing):
     ) -> None:
         """Undo a binding."""
         exchange = exchange or "amq.direct"
-        self.state.binding_delete(queue, exchange, routing_key)
         meta = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)
         self.router.unbind(exchange, *meta)
 
     def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False) -> None:
         """Delete `exchange` and its bindings; the queues stay."""
         self.router.drop_exchange(exchange)
-        for key in [k for k in self.state.bindings if k.exchange == exchange]:
-            self.state.binding_delete(key.queue, key.exchange, key.routing_key)
         self.state.exchanges.pop(exchange, None)
 
     def get_table(self, exchange: str) -> list[tuple[str, str, str]]:

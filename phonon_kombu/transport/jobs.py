@@ -378,7 +378,8 @@ class Jobs(Outliving):
         return self.claims_lost or self.waiter.return_unused_in() is not None
 
     def _touch(self) -> float | None:
-        lifetimes = {q: self._expires[q] for q in self.active_queues if q in self._expires}
+        known = self._expires
+        lifetimes = {q: ms for q in self.active_queues if (ms := known.get(q)) is not None}
         if not lifetimes:
             return None
         every: float = min(lifetimes.values()) / 3000

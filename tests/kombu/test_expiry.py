@@ -130,6 +130,41 @@ def test_nothing_is_left_of_a_queue_whatever_was_done(broker: Broker) -> None:
         wait_for(only_this, 10, message="names are left")
 
 
+@pytest.mark.phonon_only("stock does not bind it again before its binding is swept")
+def test_a_queue_that_has_expired_is_bound_when_it_is_declared_again(broker: Broker) -> None:
+    exchange = Exchange("x", type="direct")
+    with broker.connection() as connection:
+        queue = Queue(NAME, exchange, routing_key="k", expires=EXPIRES_SECONDS)
+        queue(connection.default_channel).declare()
+        wait_for(lambda: not broker.client.exists(f"feed.config:{{{NAME}}}"), 10)
+        queue(connection.default_channel).declare()
+        connection.Producer(exchange=exchange).publish("again", routing_key="k")
+        assert connection.default_channel.basic_get(NAME) is not None
+
+
+@pytest.mark.phonon_only("stock keeps what it has bound")
+def test_a_process_forgets_the_queues_that_it_deletes(broker: Broker) -> None:
+    """One for each call that waits for a reply, say."""
+    exchange = Exchange("x", type="direct")
+    with broker.connection() as connection:
+        channel = connection.channel()
+        for number in range(5):
+            queue = Queue(f"r{number}", exchange, routing_key=f"r{number}", expires=60)
+            queue = queue(channel)
+            queue.declare()
+            connection.Producer(channel, exchange).publish("x", routing_key=queue.name)
+            channel.basic_get(queue.name).ack()
+            queue.delete()
+        assert not channel.state.exchanges["x"].get("table") and not channel.state.bindings
+        assert not (channel._expires or channel._ruled or channel.waiter.claimed_queues)
+        # One that expires is forgotten when others are declared.
+        Queue("short", expires=0.2)(channel).declare()
+        wait_for(lambda: not broker.client.exists("feed.config:{short}"), 10)
+        for number in range(2):
+            Queue(f"next{number}", expires=60)(channel).declare()
+        assert set(channel._expires) == {"next0", "next1"}
+
+
 @pytest.mark.phonon_only("stock delivers messages however old they are")
 def test_a_message_that_has_expired_is_not_delivered(broker: Broker, pump: PumpFactory) -> None:
     broker.send("q", "brief", expiration=0.2)
