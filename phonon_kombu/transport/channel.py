@@ -72,10 +72,10 @@ def _at_exit() -> None:
     it holds need not wait until it is found dead."""
     with at_most(LAST_SECONDS):
         for channel in list(_channels):
-            if channel.process != os.getpid():
-                continue
             try:
-                if channel.outliving:
+                if channel.process != os.getpid():
+                    channel.end_in_child()
+                elif channel.outliving:
                     channel.end()
                 else:
                     channel.close()
@@ -252,6 +252,14 @@ class Channel(Declaring):
         if transport is not None:
             transport.close_channel(self)
         self.exchange_types = None
+
+    def end_in_child(self) -> None:
+        """At the end of a forked child: what it has claimed by the channel that it inherited goes
+        back. All else is the parent's."""
+        if self.heart is not None:
+            self.waiter.close()
+            self.qos.restore_unacked()
+            self.leave()
 
     def _keep_what_is_begun(self) -> Link | None:
         """If the connection is lost, and Celery is at work on messages of it: a link for them."""

@@ -307,6 +307,8 @@ class Jobs(Outliving):
     def hold(self, queue: str) -> None:
         """Before the first claim from `queue`: this process must be known to hold of it, so that
         the living can give back what it held when it dies."""
+        # Not at the fork: a child looks after an inherited channel only if it consumes by it.
+        keeper.watch(self)
         if self.heart is None:
             self.heart = hearts.join(self.server_identity, self._make_heart)
         self.heart.hold(wire_name(queue, self.hash_tags), self.link)

@@ -15,6 +15,7 @@ import pytest
 import redis
 from kombu import Connection, Exchange, Queue
 
+from phonon_kombu.transport import channel
 from tests.kombu.exam import Broker, DrainPump, Inbox, PumpFactory
 from tests.kombu.peer import ROOT
 from tests.servers import wait_for
@@ -224,6 +225,37 @@ def test_a_child_may_close_the_connection_that_it_inherited(
     running.until(inbox.has(4))
 
     assert inbox.bodies == [0, 1, 2, 3]
+
+
+@pytest.mark.phonon_only("stock's child takes what its parent is waiting for")
+def test_a_child_consumes_over_an_inherited_connection(broker: Broker, pump: PumpFactory) -> None:
+    """What it acknowledges is done, what it holds at its end is given back, and of its parent's
+    messages it says nothing."""
+    broker.send("q", 0)
+    connection = broker.connection()
+    inbox = Inbox(ack=False)
+    broker.consumer(connection, "q", inbox, prefetch_count=1)
+    running = pump(connection)
+    running.until(inbox.has(1))
+    (held,) = broker.client.zrange("feed.claimed:{q}", 0, -1)
+    broker.send("q", 1, 2)
+
+    def child() -> None:
+        inbox.messages[0].ack()
+        own = DrainPump(connection)
+        own.until(inbox.has(2))
+        inbox.messages[1].ack()
+        # Nothing is claimed meanwhile: the acknowledgement leaves by itself.
+        wait_for(lambda: broker.client.get("feed.finishes:{q}") == b"1", 10)
+        own.until(inbox.has(3))
+        channel._at_exit()
+
+    in_a_forked_child(child)
+    assert broker.client.zrange("feed.claimed:{q}", 0, -1) == [held]
+    assert broker.size("q") == 1
+    inbox.messages[0].ack()
+    running.until(inbox.has(2))
+    assert inbox.bodies == [0, 2]
 
 
 # Many consumers ------------------------------------------------------------------------------
