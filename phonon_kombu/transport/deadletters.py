@@ -17,7 +17,7 @@ import logging
 import math
 import threading
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis.exceptions import ResponseError
 
@@ -27,6 +27,7 @@ from ..store.client import CONNECTION_ERRORS
 from ..store.keys import caretaker_key, lettered_key
 from ..store.scripts import load
 from . import codec
+from .letter import note_death, read
 from .routing import Router, binding_field
 
 logger = logging.getLogger("phonon_kombu.transport")
@@ -50,9 +51,6 @@ RETRY_SECONDS = 5.0
 SLICE = 50
 MOST = 500
 
-#: Headers that would keep a dead letter from being put, or delay it again.
-SPENT = ("x-deduplication-id", "x-deduplication-ttl", "x-deduplication-of", "x-delay")
-
 #: What may keep a letter from being forwarded, for a while.
 PASSING_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, PhononError)
 
@@ -64,22 +62,6 @@ PARTLY = 10_000
 
 #: Letters that some of their queues do not take, by server and nonce -> the queues that have them.
 _partly: dict[tuple[Any, str], set[str]] = {}
-
-
-class Letter(NamedTuple):
-    """An entry of a ``dead`` list."""
-
-    reason: str
-    at_ms: int
-    job_id: bytes
-    item: bytes
-
-
-def read(entry: bytes) -> Letter:
-    """Parse an entry, as ``include/drop.lua`` writes it."""
-    reason, at, length, rest = entry.split(b" ", 3)
-    size = int(length)
-    return Letter(reason.decode(), int(at), rest[:size], rest[size:])
 
 
 class Letters:
@@ -312,36 +294,3 @@ class Letters:
             if row[2] not in found and kind.lookup([row], exchange, routing_key, None):
                 found[row[2]] = binding_field(exchange, row[0], row[1])
         return list(found.items())
-
-
-def note_death(message: dict[str, Any], letter: Letter, queue: str) -> None:
-    """Write into the headers of a message why and where it died, as RabbitMQ does.
-
-    ``x-death`` is a list with an entry for each queue and reason, the latest first.
-    """
-    headers, properties = message["headers"], message["properties"]
-    info = properties.get("delivery_info") or {}
-    deaths = headers.get("x-death")
-    deaths = [d for d in deaths if isinstance(d, dict)] if isinstance(deaths, list) else []
-    deaths = [{**d, "queue": str(d.get("queue")), "reason": str(d.get("reason"))} for d in deaths]
-    exchange = str(info.get("exchange", ""))
-    death = next((d for d in deaths if (d["queue"], d["reason"]) == (queue, letter.reason)), None)
-    if death is None:
-        death = {"count": 0, "reason": letter.reason, "queue": queue}
-    else:
-        deaths.remove(death)
-    count = death.get("count")
-    death["count"] = count + 1 if isinstance(count, int) else 1
-    death.setdefault("time", letter.at_ms // 1000)
-    death.setdefault("exchange", exchange)
-    death.setdefault("routing-keys", [str(info.get("routing_key", queue))])
-    expiration = properties.pop("expiration", None)
-    if expiration is not None:
-        death.setdefault("original-expiration", str(expiration))
-    headers["x-death"] = [death, *deaths]
-    for name in SPENT:
-        headers.pop(name, None)
-        properties.pop(name, None)
-    for name, value in (("reason", letter.reason), ("queue", queue), ("exchange", exchange)):
-        headers.setdefault(f"x-first-death-{name}", value)
-        headers[f"x-last-death-{name}"] = value

@@ -11,24 +11,24 @@ from typing import Any
 from ..errors import MalformedItem, NotClaimed, NotFound
 from ..phonon import heart, hearts
 from ..phonon.node import new_owner, node_id
-from ..phonon.recovery import limit, recover
+from ..phonon.recovery import limit
 from ..store.client import CONNECTION_ERRORS
 from ..store.keys import QueueKeys, queue_keys, wire_name
-from ..store.patience import alone, at_most
+from ..store.patience import alone
 from ..store.scripts import load
 from . import codec, orphans
-from .deadletters import PASSING_ERRORS, Letters
+from .deadletters import Letters
+from .lost import Losing
 from .message import Message
 from .outbox import SLICE, Job, Outbox, keeper
-from .outliving import RETRY_SECONDS, Outliving
 from .returns import NEVER, Returned, Returning
-from .waiter import AGAIN_SECONDS, RETURN_SECONDS, Waiter
+from .waiter import Waiter
 from .wishes import settle
 
 logger = logging.getLogger("phonon_kombu.transport")
 
 
-class Jobs(Outliving):
+class Jobs(Losing):
     """The consuming half of a channel. Part of :class:`~.channel.Channel`."""
 
     polling_interval: float | None = None
@@ -244,53 +244,6 @@ class Jobs(Outliving):
         (_, lettered), *_ = self.link.send(calls, repeat=True)
         if lettered:
             self.letters.forward_now(queue)
-
-    def lose_claims(self) -> None:
-        """Something may have been claimed without our knowing: the keeper gives it back."""
-        self.claims_lost = True
-        keeper.poke()
-
-    def recover_lost(self) -> None:
-        """After a broken conversation: give back what was claimed without our knowing."""
-        if not self.claims_lost:
-            return
-        waiter = self.waiter
-        with alone(waiter.lock):
-            # In the order in which a message goes through them, as another thread may move it.
-            jobs = [(entry[0], entry[1]) for entry in list(waiter.buffer)]
-            if (entry := waiter.in_hand) is not None:
-                jobs.append((entry[0], entry[1]))
-            jobs += [m.job for m in list(self.qos._delivered.values()) if m.job is not None]
-            known: dict[str, list[bytes]] = {}
-            for queue, job_id in [*jobs, *waiter.leaving]:
-                known.setdefault(queue, []).append(job_id)
-            self.flush()
-            for queue in list(waiter.claimed_queues):
-                recover(self.link, self.keys(queue), self.owner, b"restore", known.get(queue, ()))
-            self.claims_lost = False
-
-    def _recover_soon(self) -> float | None:
-        """From the keeper: what is lost while the channel's own thread does not come by."""
-        if not self.claims_lost or self.closed:
-            return None
-        left = self._tried_at + RETRY_SECONDS - monotonic()
-        if left > 0:
-            return left
-        lock = self.waiter.lock
-        if not lock.acquire(blocking=False):
-            return AGAIN_SECONDS
-        try:
-            if self.waiter.claiming:
-                return AGAIN_SECONDS  # what the reply names is not lost
-            with at_most(RETURN_SECONDS):
-                self.recover_lost()
-        except PASSING_ERRORS as error:
-            logger.debug("claims are lost: %r", error)
-            self._tried_at = monotonic()
-            return RETRY_SECONDS
-        finally:
-            lock.release()
-        return None
 
     def rewake(self, queues: Sequence[str]) -> None:
         """A wake for these queues may have been lost: leave another where jobs are ready."""

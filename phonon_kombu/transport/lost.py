@@ -1,0 +1,70 @@
+"""Claims that were lost: the server has run them, and their reply has never come."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+
+from ..phonon.recovery import recover
+from ..store.patience import alone, at_most
+from .deadletters import PASSING_ERRORS
+from .outbox import keeper
+from .outliving import RETRY_SECONDS, Outliving
+from .waiter import AGAIN_SECONDS, RETURN_SECONDS, Waiter
+
+logger = logging.getLogger("phonon_kombu.transport")
+
+
+class Losing(Outliving):
+    """Part of :class:`~.channel.Channel`: what it has claimed without knowing it goes back."""
+
+    waiter: Waiter
+    owner: bytes
+    claims_lost: bool
+
+    def lose_claims(self) -> None:
+        """Something may have been claimed without our knowing: the keeper gives it back."""
+        self.claims_lost = True
+        keeper.poke()
+
+    def recover_lost(self) -> None:
+        """After a broken conversation: give back what was claimed without our knowing."""
+        if not self.claims_lost:
+            return
+        waiter = self.waiter
+        with alone(waiter.lock):
+            # In the order in which a message goes through them, as another thread may move it.
+            jobs = [(entry[0], entry[1]) for entry in list(waiter.buffer)]
+            if (entry := waiter.in_hand) is not None:
+                jobs.append((entry[0], entry[1]))
+            jobs += [m.job for m in list(self.qos._delivered.values()) if m.job is not None]
+            known: dict[str, list[bytes]] = {}
+            for queue, job_id in [*jobs, *waiter.leaving]:
+                known.setdefault(queue, []).append(job_id)
+            self.flush()
+            for queue in list(waiter.claimed_queues):
+                recover(self.link, self.keys(queue), self.owner, b"restore", known.get(queue, ()))
+            self.claims_lost = False
+
+    def _recover_soon(self) -> float | None:
+        """From the keeper: what is lost while the channel's own thread does not come by."""
+        if not self.claims_lost or self.closed:
+            return None
+        left = self._tried_at + RETRY_SECONDS - monotonic()
+        if left > 0:
+            return left
+        lock = self.waiter.lock
+        if not lock.acquire(blocking=False):
+            return AGAIN_SECONDS
+        try:
+            if self.waiter.claiming:
+                return AGAIN_SECONDS  # what the reply names is not lost
+            with at_most(RETURN_SECONDS):
+                self.recover_lost()
+        except PASSING_ERRORS as error:
+            logger.debug("claims are lost: %r", error)
+            self._tried_at = monotonic()
+            return RETRY_SECONDS
+        finally:
+            lock.release()
+        return None
