@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from itertools import islice
 from typing import Any
 
@@ -20,7 +21,7 @@ PURGE_SLICE = 400
 
 #: So many names of queues are looked at for each queue with a lifetime that is declared: more than
 #: one, so that the list of names does not grow when they expire.
-NAMES_LOOKED_AT = b"2"
+NAMES_LOOKED_AT = 2
 
 
 class Declaring(Publishing):
@@ -29,6 +30,7 @@ class Declaring(Publishing):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Queues with a lifetime that this channel declared -> milliseconds.
         self._expires: dict[str, int] = {}
+        self._names_cursor = b"0"
         super().__init__(*args, **kwargs)
 
     # Queues --------------------------------------------------------------------------------
@@ -93,10 +95,10 @@ class Declaring(Publishing):
         """Nobody is there to take the name of a queue that expires off the list of all queues, or
         off ours."""
         names = feeds_key(self.global_keyprefix)
-        ours = list(islice(self._expires, 2))
-        listed, *there = self.link.send(
+        ours = list(islice(self._expires, NAMES_LOOKED_AT))
+        (self._names_cursor, listed), *there = self.link.send(
             [
-                (b"SRANDMEMBER", names, NAMES_LOOKED_AT),
+                (b"SSCAN", names, self._names_cursor, b"COUNT", b"%d" % NAMES_LOOKED_AT),
                 *((b"EXISTS", self.keys(queue).config) for queue in ours),
             ],
             repeat=True,
@@ -107,7 +109,8 @@ class Declaring(Publishing):
                 self._expires[queue] = lifetime  # looked at again after all others
             elif not exists:
                 self._forget_queue(queue)
-        for name in listed:
+        # Of a small set it gives all.
+        for name in random.sample(listed, min(len(listed), NAMES_LOOKED_AT)):
             feed = name.decode("utf-8", "surrogateescape")
             exist = (
                 b"EXISTS",
