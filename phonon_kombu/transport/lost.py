@@ -33,6 +33,7 @@ class Losing(Outliving):
             return
         waiter = self.waiter
         with alone(waiter.lock):
+            self.claims_lost = False  # now: another thread may lose some meanwhile
             # In the order in which a message goes through them, as another thread may move it.
             jobs = [(entry[0], entry[1]) for entry in list(waiter.buffer)]
             if (entry := waiter.in_hand) is not None:
@@ -41,10 +42,14 @@ class Losing(Outliving):
             known: dict[str, list[bytes]] = {}
             for queue, job_id in [*jobs, *waiter.leaving]:
                 known.setdefault(queue, []).append(job_id)
-            self.flush()
-            for queue in list(waiter.claimed_queues):
-                recover(self.link, self.keys(queue), self.owner, b"restore", known.get(queue, ()))
-            self.claims_lost = False
+            try:
+                self.flush()
+                for queue in list(waiter.claimed_queues):
+                    keep = known.get(queue, ())
+                    recover(self.link, self.keys(queue), self.owner, b"restore", keep)
+            except BaseException:
+                self.claims_lost = True
+                raise
 
     def _recover_soon(self) -> float | None:
         """From the keeper: what is lost while the channel's own thread does not come by."""
