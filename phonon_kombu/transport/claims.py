@@ -87,7 +87,6 @@ class Claims(Pacing):
             else:
                 finish = self._prepared(queue)[1]
                 calls.append(((finish, (channel.owner, *ids)), partial(self._on_finished, acks)))
-                calls += [(call, self._nothing) for call in channel.in_use(queue)]
         for queue, count in shares:
             claim, acks = self._prepared(queue)[0], riders[queue]
             calls.append(

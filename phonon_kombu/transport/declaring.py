@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from itertools import islice
@@ -10,11 +11,15 @@ from typing import Any
 from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
 from kombu.transport.base import to_rabbitmq_queue_arguments
+from redis.exceptions import ResponseError
 
+from ..errors import PhononError
 from ..store.keys import FeedKeys, feeds_key, lettered_key
 from ..store.scripts import load
 from . import arguments, codec
 from .publish import Publishing
+
+logger = logging.getLogger("phonon_kombu.transport")
 
 #: Jobs deleted in one step of a purge.
 PURGE_SLICE = 400
@@ -87,7 +92,11 @@ class Declaring(Publishing):
         *_, lifetime = self.link.send([*calls, (load("job/touch").prepare(keys), ())], repeat=True)
         if lifetime:
             self._expires[queue] = lifetime
-            self._forget_expired()
+            try:
+                self._forget_expired()
+            except (PhononError, ResponseError) as error:
+                # A user who may touch single queues only declares them all the same.
+                logger.debug("names of expired queues: %r", error)
         else:
             self._expires.pop(queue, None)
 

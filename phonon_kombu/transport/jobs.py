@@ -151,8 +151,7 @@ class Jobs(Losing):
         keys = self.keys(queue)
         args = (job_id, reason.encode("utf-8", "replace"), self.owner, keys.stall_channel)
         try:
-            stall = (load("job/stall").prepare(keys), args)
-            self.link.send([stall, *self.in_use(queue)], repeat=True)
+            self.link.run(load("job/stall").prepare(keys), args)
         except (NotFound, NotClaimed) as error:
             # Retracted or stalled by somebody meanwhile, or given to another who lives.
             logger.warning("Job %r of queue %r was not ours to stall: %s", job_id, queue, error)
@@ -170,10 +169,7 @@ class Jobs(Losing):
                 if not taken:
                     return
                 script = load("job/finish")
-                calls: list[Any] = []
-                for queue, ids in taken:
-                    calls.append((script.prepare(self.keys(queue)), (self.owner, *ids)))
-                    calls += self.in_use(queue)
+                calls = [(script.prepare(self.keys(q)), (self.owner, *ids)) for q, ids in taken]
                 self._sending = [*before, *taken]
                 self.link.send(calls, repeat=True)
             except BaseException:
@@ -240,8 +236,7 @@ class Jobs(Losing):
     def reject(self, queue: str, job_id: bytes) -> None:
         """A job is not wanted: it goes to the dead-letter exchange of its queue, or nowhere."""
         script = load("job/reject").prepare(self.keys(queue))
-        calls = [(script, (self.owner, job_id)), *self.in_use(queue)]
-        (_, lettered), *_ = self.link.send(calls, repeat=True)
+        _, lettered = self.link.run(script, (self.owner, job_id))
         if lettered:
             self.letters.forward_now(queue)
 
@@ -303,8 +298,7 @@ class Jobs(Losing):
             orphans.let_go(self.server_identity, beating)
 
     def in_use(self, queue: str) -> list[Any]:
-        """Calls that note the use of a queue that lives only while it is used. They stand behind
-        what may make new keys, which are to end with it."""
+        """Calls that note the use of a queue that lives only while it is used."""
         if queue not in self._expires:
             return []
         return [(load("job/touch").prepare(self.keys(queue)), ())]

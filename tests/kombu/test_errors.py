@@ -286,6 +286,23 @@ def test_the_rights_that_are_documented_are_enough(own_broker: Broker, pump: Pum
     assert not denied, denied
 
 
+@pytest.mark.phonon_only("stock's keys have other names")
+@pytest.mark.real_server("fakeredis has no ACL users")
+def test_a_user_of_a_single_queue_declares_one_that_expires(own_broker: Broker) -> None:
+    """The names of expired queues, which it may not look at, are left to others."""
+    own_broker.send("other", 1)
+    own_broker.client.acl_setuser(
+        "single", enabled=True, passwords=["+pw"], channels=["*"], categories=["+@all"],
+        keys=["feed*:{mine}*", "feeds", "feeds.*", "node.*", "exchange.*", "phonon.*", "_kombu.*"],
+    )  # fmt: skip
+    connection = own_broker.connection(
+        url=f"{own_broker.scheme}://single:pw@127.0.0.1:{own_broker.server.port}/0"
+    )
+    producer = connection.Producer()
+    producer.publish(1, routing_key="mine", declare=[Queue("mine", expires=30)])
+    assert own_broker.get_all("mine") == [1]
+
+
 # What other clients put into a queue ----------------------------------------------------------
 
 
