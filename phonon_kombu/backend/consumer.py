@@ -236,11 +236,12 @@ class ResultConsumer(Waking):
         wishes = dict(drained(self._wishes))
         wanted = {key for key, wish in wishes.items() if wish} - self.subscribed_to
         unwanted = {key for key, wish in wishes.items() if not wish} & self.subscribed_to
+        # Before anything is said: if that is broken off they are said anew.
+        self.subscribed_to |= wanted
         if unwanted and self._pubsub is not None:
             self.subscribed_to -= unwanted
             self._pubsub.unsubscribe(*unwanted)
         if wanted:
-            self.subscribed_to |= wanted
             if self._pubsub is None:
                 self._pubsub = self.backend.client.pubsub()
                 self._quiet = (monotonic(), False)

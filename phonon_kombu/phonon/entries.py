@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice, takewhile
 from typing import Any
 
 from ..errors import FieldError
@@ -134,7 +135,8 @@ class Entry:
         if self.tail is None:
             return
         if self.tail_of.message:
-            self.named += self._make_room(self.tail)
+            weight = self._make_room(self.tail)  # sets `named` anew
+            self.named += weight
             self.tail_of.record = self.tail
         else:
             self._into_head(self.tail)
@@ -235,7 +237,9 @@ class Entry:
                 messages[tail_of.message] = None
         delta.messages = list(messages)
         if not self.parts:  # else one of these messages, come again, may be among them
-            delta.acknowledged = self.acknowledged[:LARGEST_DELTA]
+            again = {self.tail_of.message, *(one.message for one in registrations)}
+            some = takewhile(lambda message: message not in again, self.acknowledged)
+            delta.acknowledged = list(islice(some, LARGEST_DELTA))
         return Sent(delta, record, base, registrations, tail, tail_of)
 
     def without(self, known: list[bytes]) -> list[Registration]:
@@ -250,6 +254,7 @@ class Entry:
             told.append(tail_of)
             tail, tail_of = None, Registration()
         self.sent = self._make(sent.delta.number, sent.leaving, sent.base, left, tail, tail_of)
+        self.sent.delta.acknowledged = sent.delta.acknowledged
         return told
 
     def drop(self) -> tuple[Model, list[Registration]]:
@@ -291,10 +296,13 @@ def calls_of(
             call = partial(record.on_flush, *one.args, **one.kwargs)
         else:
             call = partial(record.on_error, error, *one.args, **one.kwargs)
-        calls.setdefault(one.loop, []).append((call, None))
-    if acknowledged is not None:
-        for loop, some in calls.items():
-            messages = [one.message for one in registrations if one.message and one.loop is loop]
-            if messages:
-                some.append((partial(acknowledged.extend, messages), None))
+        done = None
+        if error is None and acknowledged is not None and one.message:
+            done = partial(_noted, acknowledged, one.message)
+        calls.setdefault(one.loop, []).append((call, done))
     return calls
+
+
+def _noted(acknowledged: list[bytes], message: bytes, error: BaseException | None) -> None:
+    if error is None:  # else it comes again
+        acknowledged.append(message)

@@ -25,13 +25,10 @@ from ..store.client import CONNECTION_ERRORS, Link
 from ..store.keys import NodeKeys
 from ..store.patience import SILENCE_SECONDS
 from ..store.scripts import load, pack_command
-from .recovery import MAX_DELIVERIES, Judge, finish_recovery
+from .recovery import LOOK_SECONDS, MAX_DELIVERIES, Judge, finish_recovery
 from .upkeep import Upkeep
 
 logger = logging.getLogger("phonon_kombu.phonon")
-
-#: Seconds between two looks of the elected heart at the others.
-LOOK_SECONDS = 0.7
 
 #: How long an election holds, milliseconds. It is renewed at every look. A dead heart's must end
 #: before another begins to look, so it is short: two maintainers at once do no harm.
@@ -80,14 +77,10 @@ class Heart:
         self.users = 0
         self._link = link
         self._settings = settings
-        self._judge = Judge(
-            self.keys,
-            settings.node_ttl,
-            settings.presence_grace,
-            # Others may beat more slowly than we do, but not so slowly that one late beat is death.
-            max(settings.heartbeat_interval, settings.node_ttl / 2),
-        )
-        self._upkeep = Upkeep(self.keys, settings.max_deliveries)
+        # Others may beat more slowly than we do, but not so slowly that one late beat is death.
+        patience = max(settings.heartbeat_interval, settings.node_ttl / 2)
+        self._judge = Judge(self.keys, settings.node_ttl, settings.presence_grace, patience)
+        self._upkeep = Upkeep(self.keys, settings.max_deliveries, patience)
         self._presence = b""
         self._connection: Any = None
         #: Of the link, when we showed ourselves last.

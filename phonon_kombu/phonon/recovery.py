@@ -15,6 +15,9 @@ from .orphans import abandon
 
 logger = logging.getLogger("phonon_kombu.phonon")
 
+#: Seconds between two looks of the elected heart at the others.
+LOOK_SECONDS = 0.7
+
 #: Seconds without an answer, or by which the server's clock has jumped, after which old beats tell
 #: nothing. Whoever looks hears from the server more often.
 STANDSTILL_SECONDS = 3.0
@@ -35,6 +38,7 @@ def recover(
     mode: bytes,
     keep: Iterable[bytes] = (),
     max_deliveries: int | None = None,
+    until_ms: bytes = b"",
 ) -> int:
     """Give back what `owner` holds in a queue, in slices, but for the ids in `keep`.
 
@@ -43,10 +47,17 @@ def recover(
         mode: ``cancel`` counts a failed delivery, ``restore`` only marks it.
         max_deliveries: with ``cancel``, a job that has failed so often is stalled, where its
             queue does not say otherwise.
+        until_ms: only what was claimed until then (:func:`clock_ms`), however late the network is.
 
     Returns how many jobs were given back.
     """
-    return _recover(link, keys, (owner, mode, limit(max_deliveries), b""), keep)[0]
+    return _recover(link, keys, (owner, mode, limit(max_deliveries), until_ms), keep)[0]
+
+
+def clock_ms(link: Link) -> bytes:
+    """The server's clock, by which claims are noted."""
+    seconds, microseconds = link.command(b"TIME")
+    return b"%d" % (int(seconds) * 1000 + int(microseconds) // 1000)
 
 
 def _recover(
@@ -108,6 +119,8 @@ class Judge:
 
     While the server stood still, or we did, nobody could beat; after its clock has jumped all beats
     look old. Then everybody has `patience_seconds` to beat again, and so has who came before us.
+    Time in which nobody could do anything does not count; all else does, so that where a server
+    stands still again and again the dead are found too.
     """
 
     def __init__(
@@ -121,7 +134,12 @@ class Judge:
         self._ttl_ms = b"%d" % (node_ttl_seconds * 1000)
         self._grace = presence_grace_seconds
         self._patience = patience_seconds
-        self._heard_at = self._patient_until = float("-inf")
+        self._heard_at: float | None = None
+        #: Seconds of :meth:`_clock` that did not count.
+        self._stood_still = 0.0
+        self._patient_until = float("-inf")
+        #: Nodes whose beat is too old -> when they are dead for that (:meth:`_clock`).
+        self._overdue: dict[bytes, float] = {}
         #: By how much the server's clock was ahead of ours, seconds.
         self._ahead: float | None = None
         self._missing: dict[bytes, tuple[bytes, float]] = {}
@@ -130,18 +148,26 @@ class Judge:
     def heard(self, server_ms: int | None = None, waited_seconds: float = 0.0) -> None:
         """The server has answered: with the time, or after it was asked to wait for so long."""
         now = monotonic()
-        if now - self._heard_at > waited_seconds + STANDSTILL_SECONDS:
-            self._be_patient(now)
+        if self._heard_at is None:
+            self._be_patient()
+        else:
+            silence = now - self._heard_at - waited_seconds
+            if silence > STANDSTILL_SECONDS:
+                self._stood_still += silence - LOOK_SECONDS
+                self._be_patient()
         self._heard_at = now
         if server_ms is not None:
             ahead = server_ms / 1000 - now
             if self._ahead is not None and abs(ahead - self._ahead) > STANDSTILL_SECONDS:
-                self._be_patient(now)
+                self._be_patient()
             self._ahead = ahead
 
-    def _be_patient(self, now: float) -> None:
-        self._patient_until = now + self._patience
-        self._missing.clear()
+    def _clock(self) -> float:
+        """Seconds, without those in which all stood still."""
+        return monotonic() - self._stood_still
+
+    def _be_patient(self) -> None:
+        self._patient_until = self._clock() + self._patience
 
     def verdicts(self, link: Link, mine: bytes) -> dict[str, bytes]:
         """Nodes that are dead now -> since when, ms of the server's clock.
@@ -153,8 +179,10 @@ class Judge:
             load("node/census").prepare(self._keys), (self._ttl_ms,)
         )
         self.heard(server_ms)
-        if monotonic() < self._patient_until:
-            overdue = []
+        now = self._clock()
+        # Whoever was given time once is not given more by the next standstill.
+        self._overdue = {n: self._overdue.get(n, self._patient_until) for n in overdue}
+        overdue = [node for node, dead_at in self._overdue.items() if dead_at <= now]
         shown = dict(zip(presence[::2], presence[1::2], strict=True))
         dead = dict(zip(dying[::2], dying[1::2], strict=True))
         judged = [(node, b"") for node in overdue]
@@ -173,7 +201,7 @@ class Judge:
     def _gone(self, link: Link, shown: dict[bytes, bytes], mine: bytes) -> list[bytes]:
         """Nodes whose connection has been gone for longer than the grace."""
         run_id, _, own = mine.partition(b":")
-        now = monotonic()
+        now = self._clock()
         if run_id != self._run_id:
             # The server is another, or was restarted: everybody has to connect again.
             self._run_id = run_id

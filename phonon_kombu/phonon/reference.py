@@ -107,6 +107,11 @@ class Reference:
             self._renew()
 
     @property
+    def owes(self) -> bool:
+        """Whether `on_last` was called, and the resource is still to be freed."""
+        return self._called
+
+    @property
     def _node(self) -> bytes:
         return node_id(self._host.identity).encode()
 
@@ -137,7 +142,9 @@ class Reference:
         return self._hold()
 
     def _hold(self) -> int:
-        return int(self._run("reference/hold", self.holder.encode(), self._node))
+        count = int(self._run("reference/hold", self.holder.encode(), self._node))
+        self._called = False  # it was free
+        return count
 
     def finish(self) -> bool:
         """This holder has done its part. Whether it was the last one out (`on_last` has run).

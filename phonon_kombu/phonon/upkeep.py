@@ -41,9 +41,11 @@ class Upkeep:
 
     Arguments:
         max_deliveries: how often a job may fail, where its queue does not say.
+        grace_seconds: how long a node that nobody knows has to join again, if it lives.
     """
 
-    def __init__(self, keys: NodeKeys, max_deliveries: int | None) -> None:
+    def __init__(self, keys: NodeKeys, max_deliveries: int | None, grace_seconds: float) -> None:
+        self._grace_ms = b"%d" % (grace_seconds * 1000)
         self._keys = keys
         self._args = (b"%d" % SLICE, limit(max_deliveries))
         #: Queues, as their keys have them, and how far we have looked at the owners there.
@@ -109,7 +111,7 @@ class Upkeep:
         for node, beat, dead in zip(nodes, beats, dying, strict=True):
             if beat is None and dead is None:
                 prepared = script.prepare(known, held=known.held(node.decode()))
-                if link.run(prepared, (node, *holders[node])):
+                if link.run(prepared, (node, self._grace_ms, *holders[node])):
                     # It may have ended properly since we saw its claims; then it holds nothing.
                     logger.info("Node %s is unknown: it is dead if it holds jobs", node.decode())
                     recalled = True

@@ -26,9 +26,13 @@ PASSING_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, PhononError)
 
 
 class Watched(Protocol):
-    """What is looked after. Of several of one name the last is enough."""
+    """What is looked after. Of several of one name the last is enough, and those that owe more."""
 
     name: str
+
+    @property
+    def owes(self) -> bool:
+        """Whether no other one of this name knows what this one has done."""
 
     def maintain(self) -> bool:
         """Do what there is to do; whether that was all."""
@@ -44,7 +48,7 @@ class Place(Protocol):
 
 #: What is looked after, by place. There is a thread for a place as long as it stands here: both
 #: end at once, under the lock, so that nothing is left to a thread that is about to end.
-_watched: dict[tuple[Hashable, ...], dict[str, Watched]] = {}
+_watched: dict[tuple[Hashable, ...], dict[str, list[Watched]]] = {}
 _lock = threading.Lock()
 
 
@@ -63,11 +67,12 @@ def watch(one: Watched, place: Place) -> None:
     key = place.identity
     with _lock:
         if key in _watched:
-            _watched[key][one.name] = one
+            found = _watched[key].setdefault(one.name, [])
+            found[:] = [other for other in found if other.owes and other is not one] + [one]
             return
         target = partial(_look_after, key)
         threading.Thread(target=target, name="phonon-references", daemon=True).start()
-        _watched[key] = {one.name: one}
+        _watched[key] = {one.name: [one]}
 
 
 def _look_after(key: tuple[Hashable, ...]) -> None:
@@ -76,9 +81,12 @@ def _look_after(key: tuple[Hashable, ...]) -> None:
         with _lock:
             # Whoever comes to be looked after from now on, perhaps once more, is not overlooked.
             found, _watched[key] = _watched[key], {}
-        left = {name: one for name, one in found.items() if not _look(one)}
+        left = [one for some in found.values() for one in some if not _look(one)]
         with _lock:
-            _watched[key] = left | _watched[key]
+            for one in left:
+                again = _watched[key].setdefault(one.name, [])
+                if not again or (one.owes and one not in again):
+                    again.append(one)
             if not _watched[key]:
                 del _watched[key]
                 return

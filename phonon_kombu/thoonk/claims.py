@@ -7,7 +7,7 @@ import weakref
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from ..errors import MalformedItem, NotClaimed
+from ..errors import MalformedItem, NotClaimed, NotFound
 from ..phonon.heart import Heart
 from ..phonon.node import new_owner
 from ..store.client import CONNECTION_ERRORS
@@ -119,9 +119,8 @@ class Claims(Base):
         hand.ids.discard(ident)
         hand.in_doubt = True
         args = (ident, str(error).encode("utf-8", "replace"), hand.owner)
-        with suppress(
-            NotClaimed
-        ):  # it was stalled, and the reply was lost; or it was taken from us
+        # It was stalled, and the reply was lost; or it was taken from us, or retracted.
+        with suppress(NotClaimed, NotFound):
             yield Send((self._script("job/stall"), (*args, self.keys.stall_channel)))
         hand.in_doubt = False
 

@@ -152,7 +152,8 @@ class Channel(Declaring):
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Take one message, None if there is none."""
         with alone(self.waiter.lock):
-            self.recover_lost()
+            if not self.waiter.claiming:  # else the reply names what is not lost
+                self.recover_lost()
             if queue not in self.waiter.claimed_queues:
                 self.hold(queue)
             while True:

@@ -84,7 +84,7 @@ class Jobs(Losing):
         """`queue` was served: it comes last in the next round."""
         try:
             self._queue_cycle.rotate(queue)
-        except ValueError:  # its consumer was cancelled meanwhile
+        except (ValueError, IndexError):  # its consumer was cancelled meanwhile
             pass
 
     # Handing over --------------------------------------------------------------------------
@@ -94,12 +94,19 @@ class Jobs(Losing):
         queue, job_id, item, failures = entry
         receiver = self._receivers.get(queue)
         if receiver is None:
+            self.waiter.in_hand = None
             if not self.closed:  # else it has been given back
                 self.give_back([(queue, job_id, NEVER)], mode=b"release")
             return False
         callback, no_ack = receiver
-        message = self.to_message(queue, job_id, item, failures)
+        try:
+            message = self.to_message(queue, job_id, item, failures)
+        except BaseException:
+            self.waiter.in_hand = None  # nobody will have it
+            self.lose_claims()
+            raise
         if message is None:
+            self.waiter.in_hand = None
             return False
         if no_ack:
             self.outbox.add((queue, job_id))
@@ -187,12 +194,13 @@ class Jobs(Losing):
         self.outbox = Outbox(keeper)
         self._flushing = threading.RLock()
         self._sending = []
-        self.claims_lost = self.outliving = False
+        self.claims_lost = self.recovering = self.outliving = False
         self.returned = Returned()
         self.heart = None
         self.letters = Letters(self)
         if self._qos is not None:
             self._qos._delivered.clear()
+            self._qos.saying.clear()
         waiter = self.__dict__.get("waiter")
         if waiter is not None:
             waiter.after_fork()
@@ -201,12 +209,13 @@ class Jobs(Losing):
             link.after_fork()
         self._disconnect_pools()
 
-    def give_back(self, jobs: Sequence[Returning], mode: bytes) -> None:
+    def give_back(self, jobs: Sequence[Returning], mode: bytes, until_ms: bytes = b"") -> None:
         """Return jobs to the front of their queues, in this order, behind those that this channel
         returned before and that were delivered to it before these.
 
         `mode` is ``cancel`` (a failed delivery, counted), ``restore`` (marked redelivered) or
-        ``release`` (was never handed over).
+        ``release`` (was never handed over; with `until_ms` only what was claimed until then, so
+        that a network which is late takes nothing that was claimed again).
         """
         by_queue: dict[str, list[tuple[bytes, float]]] = {}
         for queue, job_id, tag in jobs:
@@ -221,16 +230,16 @@ class Jobs(Losing):
             # The last part first: each comes in front of the one before.
             for part, stay in reversed(list(self.returned.parts(queue, entries, SLICE))):
                 after = (b"", *stay) if stay else ()
-                calls.append((prepared, (self.owner, mode, b"", most, told, *part, *after)))
+                calls.append((prepared, (self.owner, mode, until_ms, most, told, *part, *after)))
             # Lists that this makes anew live no longer than their queue.
             calls += self.in_use(queue)
             if mode != b"release":
                 self.returned.note(queue, entries)
         try:
             self.link.send(calls, repeat=True)
-        except CONNECTION_ERRORS:
-            self.claims_lost = True
-            if not self._closing:
+        except BaseException as error:
+            self.lose_claims()
+            if not self._closing or not isinstance(error, Exception):
                 raise
 
     def reject(self, queue: str, job_id: bytes) -> None:
@@ -282,12 +291,13 @@ class Jobs(Losing):
         # Also what another thread is trying to say at this moment: twice does no harm.
         owed = [*self._sending, *self.outbox.take([])]
         beating, self.heart = self.heart, None
-        if (owed or self.claims_lost) and self.waiter.claimed_queues:
+        lost = self.recovering or self.claims_lost  # the keeper may be at it, and fail
+        if (owed or lost) and self.waiter.claimed_queues:
             orphans.note(
                 self.server_identity,
                 orphans.Orphan(
                     self.owner,
-                    frozenset(self.waiter.claimed_queues) if self.claims_lost else frozenset(),
+                    frozenset(self.waiter.claimed_queues) if lost else frozenset(),
                     owed,
                     self.global_keyprefix,
                     self.hash_tags,

@@ -5,14 +5,20 @@ from __future__ import annotations
 import logging
 from time import monotonic
 
-from ..phonon.recovery import recover
+from redis.exceptions import RedisError
+
+from ..errors import PhononError
+from ..phonon.recovery import clock_ms, recover
+from ..store.client import CONNECTION_ERRORS
 from ..store.patience import alone, at_most
-from .deadletters import PASSING_ERRORS
 from .outbox import keeper
 from .outliving import RETRY_SECONDS, Outliving
 from .waiter import AGAIN_SECONDS, RETURN_SECONDS, Waiter
 
 logger = logging.getLogger("phonon_kombu.transport")
+
+#: What may go wrong and go away again.
+PASSING_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, PhononError, RedisError)
 
 
 class Losing(Outliving):
@@ -21,6 +27,8 @@ class Losing(Outliving):
     waiter: Waiter
     owner: bytes
     claims_lost: bool
+    #: Whether somebody is giving back what was lost; if that fails, it is lost still.
+    recovering = False
 
     def lose_claims(self) -> None:
         """Something may have been claimed without our knowing: the keeper gives it back."""
@@ -33,23 +41,30 @@ class Losing(Outliving):
             return
         waiter = self.waiter
         with alone(waiter.lock):
+            self.recovering = True
             self.claims_lost = False  # now: another thread may lose some meanwhile
             # In the order in which a message goes through them, as another thread may move it.
             jobs = [(entry[0], entry[1]) for entry in list(waiter.buffer)]
             if (entry := waiter.in_hand) is not None:
                 jobs.append((entry[0], entry[1]))
             jobs += [m.job for m in list(self.qos._delivered.values()) if m.job is not None]
+            jobs += [m.job for m in list(self.qos.saying.values()) if m.job is not None]
             known: dict[str, list[bytes]] = {}
             for queue, job_id in [*jobs, *waiter.leaving]:
                 known.setdefault(queue, []).append(job_id)
             try:
                 self.flush()
+                until_ms = clock_ms(self.link)
                 for queue in list(waiter.claimed_queues):
                     keep = known.get(queue, ())
-                    recover(self.link, self.keys(queue), self.owner, b"restore", keep)
+                    recover(
+                        self.link, self.keys(queue), self.owner, b"restore", keep, until_ms=until_ms
+                    )
             except BaseException:
                 self.claims_lost = True
                 raise
+            finally:
+                self.recovering = False
 
     def _recover_soon(self) -> float | None:
         """From the keeper: what is lost while the channel's own thread does not come by."""

@@ -153,16 +153,21 @@ class Keeper:
     def _look(self) -> tuple[bool, float | None]:
         busy, soonest = False, None
         for channel in self._all():
+            wait = None
+            # The server is away, or refuses, or the channel is being closed: the channel's own
+            # thread will notice and say so.
             try:
                 if channel.outbox.overdue() and not channel.outliving:
                     channel.flush()
                 busy = busy or len(channel.outbox) > 0
+            except Exception as error:
+                logger.debug("keeper: %r", error)
+                busy = True
+            try:
                 wait = channel.chores()
             except Exception as error:
-                # The server is away, or the channel is being closed: the channel's own thread
-                # will notice and say so.
                 logger.debug("keeper: %r", error)
-                busy, wait = True, None
+                busy = True
             if wait is not None:
                 soonest = wait if soonest is None else min(soonest, wait)
         return busy, soonest

@@ -132,7 +132,7 @@ class Poller(stock.MultiChannelPoller):
                     self._register_LISTEN(channel)
             if loop is not None:
                 readers = loop.readers
-                for fd in self._fd_to_chan:
+                for fd in list(self._fd_to_chan):  # the keeper may drop one
                     if fd not in readers:
                         self._register_fd(fd)
 

@@ -34,6 +34,8 @@ class QoS(virtual.QoS):
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         self._delivered = Delivered()
+        #: Messages of which the server is being told what becomes of them, by delivery tag.
+        self.saying: dict[Any, Message] = {}
         #: Messages that stay claimed when the channel is closed.
         self.kept: AbstractSet[Message] = frozenset()
         self._quick_append = self._delivered.__setitem__
@@ -53,8 +55,9 @@ class QoS(virtual.QoS):
         self._delivered.pop(delivery_tag, None)
 
     def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
-        message = self._delivered.pop(delivery_tag, None)
+        message = self._delivered.get(delivery_tag)
         if message is None or message.job is None:
+            self._delivered.pop(delivery_tag, None)
             return
         with self._saying(message):
             if requeue:
@@ -65,6 +68,9 @@ class QoS(virtual.QoS):
     @contextmanager
     def _saying(self, message: Message) -> Iterator[None]:
         """While the server is told what becomes of `message`."""
+        # At every moment it is known as ours, also to another thread that looks for what is not.
+        self.saying[message.delivery_tag] = message
+        self._delivered.pop(message.delivery_tag, None)
         try:
             yield
         except BaseException as error:
@@ -73,12 +79,14 @@ class QoS(virtual.QoS):
                 raise
             # Nobody says it a second time for a closed channel: it is to be delivered again.
             self.channel.claims_lost = True
+        finally:
+            self.saying.pop(message.delivery_tag, None)
         if self.channel.outliving:
             keeper.poke()
 
     def stall(self, delivery_tag: Any, reason: str) -> None:
         """Take the job of a message out of the running until an operator decides."""
-        message = self._delivered.pop(delivery_tag, None)
+        message = self._delivered.get(delivery_tag)
         if message is not None and message.job is not None:
             with self._saying(message):
                 self.channel.stall(*message.job, reason)

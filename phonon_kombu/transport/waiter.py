@@ -9,6 +9,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
+from ..phonon.recovery import clock_ms
 from ..store.patience import alone, at_most, relax
 from ..store.scripts import Prepared
 from .claims import Claims
@@ -152,7 +153,7 @@ class Waiter(Claims):
                     with suppress(IndexError):
                         rest.appendleft(self.buffer.pop())
                 if rest:
-                    self._release(list(rest))
+                    self._release(list(rest), bounded=True)
         finally:
             self.lock.release()
         return None
@@ -294,5 +295,12 @@ class Waiter(Claims):
         while self._outstanding:
             self.on_readable()
 
-    def _release(self, entries: list[Entry]) -> None:
-        self.channel.give_back([(entry[0], entry[1], NEVER) for entry in entries], mode=b"release")
+    def _release(self, entries: list[Entry], bounded: bool = False) -> None:
+        """Give back what was not handed over. With `bounded` this channel may claim it again."""
+        jobs = [(entry[0], entry[1], NEVER) for entry in entries]
+        try:
+            until_ms = clock_ms(self.channel.link) if bounded else b""
+        except BaseException:
+            self.channel.lose_claims()
+            raise
+        self.channel.give_back(jobs, b"release", until_ms)

@@ -228,6 +228,7 @@ class Thing:
     """Looked at once, and that is all."""
 
     name = "thing"
+    owes = False
 
     def __init__(self) -> None:
         self.seen = threading.Event()

@@ -181,7 +181,7 @@ def test_claims_of_a_node_that_nobody_knows(machine: Machine, alone: bool) -> No
     nodes, link = NodeKeys(), connect(machine.server)
     if not alone:
         link.run(load("node/beat").prepare(nodes), (b"another", b"", b"{}", b"1"))
-    heart = Heart("fedcba9876543210", link, "", Settings())
+    heart = Heart("fedcba9876543210", link, "", Settings(node_ttl=1.0, heartbeat_interval=0.3))
     heart.hold(b"{q}", machine.link)
     heart.start()
     try:
@@ -189,6 +189,31 @@ def test_claims_of_a_node_that_nobody_knows(machine: Machine, alone: bool) -> No
         wait_for(lambda: not machine.client.exists(nodes.dying), message="it is not forgotten")
         assert not machine.client.exists(nodes.held(NODE))
     finally:
+        heart.stop(goodbye=True)
+
+
+def test_who_lives_and_is_unknown_joins_again(machine: Machine) -> None:
+    """What it holds is its own: somebody has taken its beat away, and nobody its claims."""
+    machine.put("job")
+    heart = Heart(NODE, connect(machine.server), "", Settings(node_ttl=2.0, heartbeat_interval=0.5))
+    other = Heart(
+        "fedcba9876543210",
+        connect(machine.server),
+        "",
+        Settings(node_ttl=2.0, heartbeat_interval=0.5),
+    )
+    heart.hold(b"{q}", machine.link)
+    heart.start()
+    try:
+        assert machine.claim(f"{NODE}.1").ids == ["job"]
+        machine.client.zrem("node.beats:{nodes}", NODE)
+        other.hold(b"{q}", machine.link)
+        other.start()
+        wait_for(lambda: machine.client.zscore("node.beats:{nodes}", NODE), message="not joined")
+        wait_for(lambda: not machine.client.exists("node.dying:{nodes}"), message="it is dying")
+        assert machine.picture()["claimed"].keys() == {"job"}
+    finally:
+        other.stop(goodbye=True)
         heart.stop(goodbye=True)
 
 

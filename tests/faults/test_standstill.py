@@ -39,7 +39,8 @@ def link(redis_server: RedisServer, redis_db: str) -> Iterator[Link]:
 def judge(link: Link, monkeypatch: pytest.MonkeyPatch) -> Judge:
     """One who has been there for long enough to tell who is dead."""
     monkeypatch.setattr(recovery, "STANDSTILL_SECONDS", 0.2)
-    judge = Judge(NODES, 60.0, 60.0, PATIENCE_SECONDS)
+    monkeypatch.setattr(recovery, "LOOK_SECONDS", 0.1)
+    judge = Judge(NODES, 60.0, PATIENCE_SECONDS, PATIENCE_SECONDS)
     ended = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() <= ended:
         assert judge.verdicts(link, b"") == {}
@@ -73,6 +74,25 @@ def test_after_a_standstill_everybody_may_beat_again(link: Link, judge: Judge) -
         time.sleep(0.02)
     assert dead.keys() == {"other"}
     assert time.monotonic() - began >= PATIENCE_SECONDS
+
+
+@pytest.mark.parametrize("by", ["beat", "presence"])
+def test_the_dead_are_found_where_all_stands_still_again_and_again(
+    link: Link, judge: Judge, by: str
+) -> None:
+    """Or where the one who looks has hardly a moment for it."""
+    info, mine = link.send(((b"INFO", b"server"), (b"CLIENT", b"ID")))
+    run_id = next(line[7:] for line in info.split() if line.startswith(b"run_id:"))
+    if by == "beat":
+        overdue(link)
+    else:
+        link.command(b"HSET", NODES.presence, b"other", run_id + b":999999999")
+    dead: dict[str, bytes] = {}
+    until = time.monotonic() + 20
+    while not dead and time.monotonic() < until:
+        time.sleep(0.25)
+        dead = judge.verdicts(link, run_id + b":%d" % mine)
+    assert dead.keys() == {"other"}
 
 
 @pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "behind"])

@@ -89,10 +89,10 @@ def nodes(m: Machine) -> None:
         assert m.run("node/census", HOUR_MS)[:3] == [[], [], []]
         again_ms = int(m.client.zscore(m.keys.dying, "n"))
         assert m.run("node/part", "n", again_ms, "", held=m.keys.held("n")) == 1
-        assert m.run("node/recall", "n", "{q}", held=m.keys.held("n")) == 1
-        assert m.run("node/recall", "n", "{q}", held=m.keys.held("n")) == 0
+        assert m.run("node/recall", "n", HOUR_MS, "{q}", held=m.keys.held("n")) == 1
+        assert m.run("node/recall", "n", HOUR_MS, "{q}", held=m.keys.held("n")) == 0
         assert m.run("node/beat", "n", "8", "{}", "1")[:2] == [1, 0]
-        assert m.run("node/recall", "n", "{q}", held=m.keys.held("n")) == 0
+        assert m.run("node/recall", "n", HOUR_MS, "{q}", held=m.keys.held("n")) == 0
         assert m.run("node/part", "n", dead_ms, "", held=m.keys.held("n")) == 0
         assert m.run("node/part", "n", "", "", held=m.keys.held("n")) == 1
         assert m.run("node/beat", "n", "", "", "")[:2] == [0, 0]

@@ -61,3 +61,16 @@ def test_marks_without_a_job_are_dropped(machine: Machine) -> None:
     check(picture, machine.stats())
     machine.retract("x")
     assert "owners" not in machine.picture()
+
+
+def test_a_release_that_is_late_takes_nothing_that_was_claimed_again(machine: Machine) -> None:
+    """Its consumer has given up waiting, given the jobs back by another way, and claimed again."""
+    machine.put("x")
+    machine.claim("A")
+    until_ms = machine.clock_ms()
+    assert machine.cancel("A", "x", mode="release", delay_ms=until_ms) == 1
+    while machine.clock_ms() <= until_ms:
+        pass
+    machine.claim("A")
+    assert machine.cancel("A", "x", mode="release", delay_ms=until_ms) == 0
+    assert machine.picture()["claimed"].keys() == {"x"}

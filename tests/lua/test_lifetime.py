@@ -101,6 +101,9 @@ def everything(m: Machine) -> Iterator[str]:
     yield "reject"
     m.recover("A", "cancel")
     yield "recover"
+    m.client.delete(m.keys.finishes, m.keys.ghosts)
+    m.resolve("j1", "A")
+    yield "resolve, late"
     m.stall("j5")
     m.stall("j7")
     yield "stall"

@@ -103,6 +103,56 @@ def test_only_what_is_too_much_by_itself_is_refused(made: Connections) -> None:
     assert [message.finished for message in messages] == [1, 0, 1]
 
 
+def test_named_messages_are_not_folded_one_by_one(made: Connections) -> None:
+    """After the first part, too, many go into one."""
+    one, id = Registry(connections=made), next(ids)
+    one.register(Piling(id=id))
+    with made.hosts[0]._link.lock:  # as if the server were silent
+        for n in range(6000):
+            one.register(Piling(id=id, n=1), Message(f"{id}.{n}"))
+        (entry,) = one._entries.values()
+        assert 1 <= len(entry.parts) <= 20
+    one.close()
+    assert Piling.completed.pop().n == 6000  # type: ignore[attr-defined]
+
+
+class Acknowledging(Piling):
+    """Acknowledges its messages once they are folded, if the bus is there."""
+
+    away = False
+
+    def on_flush(self, *messages: Message) -> None:
+        if self.away:
+            raise ConnectionError("the bus is away")
+
+
+@pytest.mark.parametrize("away", [True, False], ids=["on_flush raises", "not acknowledged"])
+def test_a_message_that_comes_again_counts_once(
+    made: Connections, away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Acknowledging, "away", away)
+    one, id = Registry(connections=made), next(ids)
+    names = iter("abc")
+
+    def flush() -> None:
+        one.register(Acknowledging(id=id), Message(f"{id}.{next(names)}"))
+        one.flush()
+        assert one._callbacks.wait_idle(5)
+
+    again = f"{id}.again"
+    one.register(Acknowledging(id=id, n=1), Message(again))
+    flush()
+    if away:
+        flush()
+    one.register(Acknowledging(id=id, n=1), Message(again))
+    if away:
+        flush()
+    else:
+        one.flush()
+    one.close()
+    assert Acknowledging.completed.pop().n == 1  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 def made(url: str, line: LossyLine) -> Iterator[Connections]:
     with Connections(url) as found:

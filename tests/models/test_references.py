@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -148,6 +149,20 @@ def test_replies_that_are_lost(
         line.lose(b"", 0)
         assert one.finish()
         assert calls == [1, 1]
+
+
+def test_replies_that_are_lost_twice(line: LossyLine) -> None:
+    """The first end was done, and not heard of; of the second, too, nothing is heard."""
+    calls: list[int] = []
+    with Connections(f"127.0.0.1:{line.port}") as made:
+        load_scripts(made.hosts[0].link, [load("reference/close"), load("reference/finish")])
+        one = Reference("twice", lambda one: calls.append(1), lease_seconds=0.3, connections=made)
+        for script in ("close", "finish"):
+            one.hold()
+            line.lose(load(f"reference/{script}").sha.encode(), 2)
+            with contextlib.suppress(redis.ConnectionError, OSError):
+                one.finish()
+        wait_for(lambda: len(calls) == 2, message="it is not called")
 
 
 def test_on_last_is_not_called_while_it_is_called(

@@ -4,7 +4,8 @@ KEYS    1 claimed ZSET   2 owners HASH   3 cancelled HASH   4 scheduled ZSET   5
         11 deadlines ZSET   12+ levels LIST (all ten, level 0 first)
 ARGV    1 owner ('' whoever holds them)
         2 mode ('cancel' counts a failure, 'restore' marks redelivered, 'release' neither)
-        3 delay_ms ('' none: else they become scheduled)
+        3 delay_ms ('' none: else they become scheduled), with 'release' until_ms ('' any: else only
+        what was claimed until then)
         4 max_deliveries ('' no limit: a job that failed so often is stalled; where the queue's
         config has one, that counts)
         5 channel ('' none: else each one is announced on it)
@@ -19,6 +20,10 @@ local levels, deadlines = { unpack(KEYS, 12) }, KEYS[11]
 --- @include ready
 --- @include fail
 local at, counts = now(), ARGV[2] == 'cancel'
+local delay_ms, until_ms = tonumber(ARGV[3]) or 0, math.huge
+if ARGV[2] == 'release' then
+  delay_ms, until_ms = 0, tonumber(ARGV[3]) or until_ms
+end
 local limit = counts and most_deliveries(ARGV[4])
 local given, stay, staying = {}, {}, 0
 for i = 6, #ARGV do
@@ -37,7 +42,7 @@ local done = 0
 -- From the last to the first: each goes in front of the one before.
 for i = #given, 1, -1 do
   local id = given[i]
-  if scores[i] and (ARGV[1] == '' or owners[i] == ARGV[1])
+  if scores[i] and tonumber(scores[i]) <= until_ms and (ARGV[1] == '' or owners[i] == ARGV[1])
     and redis.call('ZREM', KEYS[1], id) == 1 then
     done = done + 1
     redis.call('HDEL', KEYS[2], id)
@@ -45,8 +50,8 @@ for i = #given, 1, -1 do
       redis.call('HSETNX', cancelled, id, 0)
     end
     if not (counts and fail(id, limit)) then
-      if ARGV[3] ~= '' and tonumber(ARGV[3]) > 0 then
-        redis.call('ZADD', KEYS[4], at + ARGV[3], id)
+      if delay_ms > 0 then
+        redis.call('ZADD', KEYS[4], at + delay_ms, id)
         redis.call('ZADD', wake, 0, 'w')
       else
         ready(id, true, stay, staying - 1)

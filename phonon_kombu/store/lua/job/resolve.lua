@@ -2,6 +2,7 @@
 As job/finish, also one that was taken from its owner and that nobody has taken since.
 KEYS    1 claimed ZSET   2 items HASH   3 published ZSET   4 cancelled HASH   5 owners HASH
         6 finishes STRING   7 priorities HASH   8 deadlines ZSET   9 result HASH   10 ghosts HASH
+        11 config HASH
 ARGV    1 id   2 owner ('' whoever holds it)   3 result   4 keep_ms ('' for ever)   5 channel
 RETURNS id   ERRORS NOTCLAIMED   STATES claimed -> absent, ready -> absent   COST O(log n) ]]
 local claimed, items, published, cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -27,5 +28,11 @@ end
 redis.call('HDEL', KEYS[5], id)
 forget({ id })
 redis.call('INCR', KEYS[6])
+-- They end with a queue that lives for a time only; the result has an end of its own.
+local left = redis.call('PTTL', KEYS[11])
+if left > 0 then
+  redis.call('PEXPIRE', KEYS[6], left)
+  redis.call('PEXPIRE', KEYS[10], left)
+end
 redis.call('PUBLISH', ARGV[5], id .. '\0' .. ARGV[3])
 return id
