@@ -47,6 +47,8 @@ def test_who_is_at_work_keeps_nothing_from_others(
         if seen or inbox.count < TOTAL / 4 or not channel.waiter.claiming:
             return
         claimed = broker.client.zcard("feed.claimed:{q}")
+        if claimed <= 10:  # on a busy machine it is not quick at every moment
+            return
         seen.append(claimed)
         if cut:
             broker.client.client_kill_filter(_type="normal", skipme=True)
@@ -58,7 +60,7 @@ def test_who_is_at_work_keeps_nothing_from_others(
     with contextlib.suppress(*connection.connection_errors if cut else ()):
         running.until(inbox.has(TOTAL))
     running.until(inbox.has(TOTAL))
-    assert seen and seen[0] > 10
+    assert seen
     assert inbox.bodies == list(range(TOTAL))
     wait_for(lambda: not broker.client.exists("feed.items:{q}"), 10)
 
