@@ -195,9 +195,7 @@ class Declaring(Publishing):
     ) -> None:
         """Bind `queue`. kombu's own notes what is bound, in notes that only grow, and does not bind
         a queue again that has expired and is declared anew."""
-        exchange = exchange or "amq.direct"
-        meta = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)
-        self._queue_bind(exchange, *meta)
+        self._queue_bind(*self._row_of(queue, exchange, routing_key, arguments))
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str | None, queue: str) -> None:
         if self.typeof(exchange).type == "fanout":
@@ -213,9 +211,15 @@ class Declaring(Publishing):
         **kwargs: Any,
     ) -> None:
         """Undo a binding."""
+        self.router.unbind(*self._row_of(queue, exchange, routing_key, arguments))
+
+    def _row_of(
+        self, queue: str, exchange: str | None, routing_key: str, arguments: Any
+    ) -> tuple[str, str, str | None, str]:
+        """An exchange, and what its table says of a binding: key, pattern, queue."""
         exchange = exchange or "amq.direct"
-        meta = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)
-        self.router.unbind(exchange, *meta)
+        kind = self.typeof(exchange)
+        return exchange, *kind.prepare_bind(queue, exchange, routing_key, arguments)
 
     def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False) -> None:
         """Delete `exchange` and its bindings; the queues stay."""

@@ -231,7 +231,7 @@ class Jobs(Losing):
             for part, stay in reversed(list(self.returned.parts(queue, entries, SLICE))):
                 after = (b"", *stay) if stay else ()
                 calls.append((prepared, (self.owner, mode, until_ms, most, told, *part, *after)))
-            # Lists that this makes anew live no longer than their queue.
+            # This is a use of the queue.
             calls += self.in_use(queue)
             if mode != b"release":
                 self.returned.note(queue, entries)

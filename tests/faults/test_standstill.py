@@ -12,7 +12,7 @@ import pytest
 
 from phonon_kombu.phonon import recovery
 from phonon_kombu.phonon.node import node_id
-from phonon_kombu.phonon.recovery import Judge
+from phonon_kombu.phonon.recovery import Judge, clock_ms
 from phonon_kombu.store.client import Link
 from phonon_kombu.store.keys import NodeKeys
 from phonon_kombu.store.scripts import load
@@ -48,14 +48,9 @@ def judge(link: Link, monkeypatch: pytest.MonkeyPatch) -> Judge:
     return judge
 
 
-def clock_ms(link: Link) -> int:
-    seconds, microseconds = link.command(b"TIME")
-    return int(seconds) * 1000 + int(microseconds) // 1000
-
-
 def overdue(link: Link) -> None:
     """The beat of the other one is an hour old."""
-    link.command(b"ZADD", NODES.beats, b"%d" % (clock_ms(link) - HOUR_MS), b"other")
+    link.command(b"ZADD", NODES.beats, b"%d" % (int(clock_ms(link)) - HOUR_MS), b"other")
 
 
 def test_an_old_beat_is_death(link: Link, judge: Judge) -> None:
@@ -99,7 +94,7 @@ def test_the_dead_are_found_where_all_stands_still_again_and_again(
 def test_after_a_jump_of_the_clock_everybody_may_beat_again(
     link: Link, judge: Judge, hours: int
 ) -> None:
-    judge.heard(clock_ms(link) - hours * HOUR_MS)
+    judge.heard(int(clock_ms(link)) - hours * HOUR_MS)
     overdue(link)
     assert judge.verdicts(link, b"") == {}
 

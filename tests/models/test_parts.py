@@ -15,21 +15,11 @@ from phonon_kombu.phonon.connections import Connections
 from phonon_kombu.phonon.model import Model
 from phonon_kombu.phonon.registry import Registry
 from phonon_kombu.store.scripts import load
+from tests.models.messages import Message
 from tests.servers import RedisServer
 from tests.thoonk.lossy import LossyLine
 
 ids = itertools.count()
-
-
-class Message:
-    """A message of a bus, which may have a name for it."""
-
-    def __init__(self, name: str | None = None) -> None:
-        self.id = name
-        self.finished = 0
-
-    def finish(self) -> None:
-        self.finished += 1
 
 
 class Piling(Model):

@@ -20,6 +20,7 @@ from phonon_kombu.phonon.connections import Connections
 from phonon_kombu.phonon.model import Model
 from phonon_kombu.phonon.registry import Registry
 from phonon_kombu.store.scripts import load
+from tests.models.messages import Message
 from tests.servers import RedisServer
 from tests.servers import wait_for as wait_for_seconds
 from tests.thoonk.lossy import LossyLine
@@ -294,17 +295,6 @@ def test_registered_again_while_it_is_completed(make: Any, made: Connections) ->
     one.close()
     other.close()
     assert [found["n"] for found in completed(Slow)] == [1, 110]
-
-
-class Message:
-    """A message of a bus that has names for them."""
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-        self.finished = 0
-
-    def finish(self) -> None:
-        self.finished += 1
 
 
 class Counting(Model):
