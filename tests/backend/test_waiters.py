@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -146,6 +147,39 @@ def test_a_forked_child_waits_over_a_connection_of_its_own(exam: BackendExam) ->
         store(exam, "parent")
         waiting.join()
     assert (status, found) == (0, [7])
+
+
+def test_who_begins_as_the_connection_breaks_waits_on_the_next(exam: BackendExam) -> None:
+    """At once something is not wanted any more, something is wanted anew, and the line is dead."""
+    waits = exam.app.backend.result_consumer
+    busy, broken = threading.Event(), threading.Event()
+    found: dict[str, Any] = {}
+
+    def wait(id: str) -> None:
+        found[id] = exam.app.AsyncResult(id).get(timeout=15)
+
+    def callback(one: Any) -> None:
+        busy.set()
+        broken.wait(15)
+
+    exam.app.AsyncResult("first").then(callback)
+    threads = [threading.Thread(target=wait, args=(id,)) for id in ("reader", "new")]
+    threads[0].start()
+    try:
+        wait_for(lambda: listeners(exam, "first") and listeners(exam, "reader"))
+        store(exam, "first")
+        assert busy.wait(15)  # he who reads calls it
+        threads[1].start()
+        wait_for(lambda: any(key.endswith(b"-new") for key, _ in list(waits._wishes)))
+        waits._pubsub.connection._sock.shutdown(socket.SHUT_RDWR)
+        broken.set()
+        wait_for(lambda: listeners(exam, "new"))
+    finally:
+        broken.set()
+        store(exam, "reader", "new")
+        for thread in threads:
+            thread.join()
+    assert found == {"reader": 7, "new": 7}
 
 
 @pytest.mark.parametrize("rules", ["+@all", "+@all -ping"])

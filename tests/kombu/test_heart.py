@@ -1,8 +1,10 @@
-"""The heart of a process that was taken for dead looks after the others as soon as it is back."""
+"""The heart of a process: it comes back, it is joined and left by threads, it says goodbye."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -70,3 +72,72 @@ def test_what_was_not_to_be_given_back_at_the_end_is_in_the_end(
     lasting.default_channel.qos.restore_at_shutdown = False
     lasting.release()
     wait_for(lambda: broker.client.llen("feed.ids:{q}") == 2, 20)
+
+
+@pytest.mark.phonon_only("stock has no nodes")
+def test_who_joins_is_not_taken_along_by_a_goodbye(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One channel of a process is the last to be closed, another begins to consume meanwhile."""
+    broker.send("q", 1)
+    old, new = broker.connection(), broker.connection()
+    assert old.default_channel.basic_get("other") is None
+    assert new.default_channel.basic_ack  # connected
+    leaving, joined = threading.Event(), threading.Event()
+    stop = Heart.stop
+
+    def stop_late(heart: Heart, goodbye: bool) -> None:
+        leaving.set()
+        joined.wait(0.5)
+        stop(heart, goodbye)
+
+    monkeypatch.setattr(Heart, "stop", stop_late)
+    thread = threading.Thread(target=old.release)
+    thread.start()
+    try:
+        assert leaving.wait(10)
+        message = new.default_channel.basic_get("q")
+        assert message is not None
+    finally:
+        joined.set()
+        thread.join()
+    (owner,) = broker.client.hvals("feed.owners:{q}")
+    assert broker.client.zscore("node.beats:{nodes}", owner.partition(b".")[0]) is not None
+    message.ack()
+    new.release()
+
+
+@pytest.mark.real_server("fakeredis cannot be frozen")
+@pytest.mark.phonon_only("stock has no nodes")
+def test_a_silent_server_keeps_nobody_from_joining_another(
+    broker: Broker, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting, errors = threading.Event(), []
+    start = Heart.start
+
+    def note_start(heart: Heart) -> None:
+        starting.set()
+        start(heart)
+
+    connection = own_broker.connection(transport_options={"socket_timeout": 3})
+    channel = connection.default_channel
+    assert channel.queue_declare("q")
+
+    def join_silent() -> Any:
+        try:
+            return channel.basic_get("q")
+        except Exception as error:
+            errors.append(error)
+
+    monkeypatch.setattr(Heart, "start", note_start)
+    thread = threading.Thread(target=join_silent)
+    own_broker.server.pause()
+    try:
+        thread.start()
+        assert starting.wait(10)
+        assert broker.connection().default_channel.basic_get("q") is None
+        assert thread.is_alive()
+        thread.join()
+    finally:
+        own_broker.server.resume()
+    assert isinstance(errors[0], connection.connection_errors)
