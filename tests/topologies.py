@@ -147,7 +147,7 @@ class _Sentinel(RedisServer):
         super().__init__()
         self._settings = (
             f"sentinel monitor {master_name} 127.0.0.1 {master_port} {quorum}\n"
-            f"sentinel down-after-milliseconds {master_name} 500\n"
+            f"sentinel down-after-milliseconds {master_name} 1500\n"
             f"sentinel failover-timeout {master_name} 3000\n"
             f"sentinel parallel-syncs {master_name} 1\n"
         )

@@ -243,7 +243,7 @@ class ResultConsumer(Waking):
             self._pubsub.unsubscribe(*unwanted)
         if wanted:
             if self._pubsub is None:
-                self._pubsub = self.backend.client.pubsub()
+                self._pubsub = self.backend.new_pubsub()
                 self._quiet = (monotonic(), False)
             self._subscribe(wanted)
 

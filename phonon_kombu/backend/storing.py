@@ -72,9 +72,18 @@ class Storing(RedisBackend):
         """The connection for all that is answered at once."""
         return self._new_link()
 
+    def new_pubsub(self) -> Any:
+        """A PUB/SUB connection of :attr:`client`, which gives bytes also where the client decodes:
+        a result may be no text."""
+        if not self.connparams.get("decode_responses"):
+            return self.client.pubsub()
+        return self._create_client(**self._plain_params()).pubsub()
+
+    def _plain_params(self) -> dict[str, Any]:
+        return {name: v for name, v in self.connparams.items() if name != "decode_responses"}
+
     def _new_link(self) -> Link:
-        params = dict(self.connparams)
-        params.pop("decode_responses", None)
+        params = self._plain_params()
         if (
             params.get("socket_timeout") == USUAL_TIMEOUT_SECONDS
             and detect_environment() == "default"

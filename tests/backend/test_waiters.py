@@ -149,6 +149,43 @@ def test_a_forked_child_waits_over_a_connection_of_its_own(exam: BackendExam) ->
     assert (status, found) == (0, [7])
 
 
+@pytest.mark.parametrize("query", ["", "?decode_responses=true"])
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+def test_what_comes_between_the_look_and_the_subscription(
+    make_exam: Callable[..., BackendExam],
+    monkeypatch: pytest.MonkeyPatch,
+    query: str,
+    serializer: str,
+) -> None:
+    """And what comes after it; a client that decodes what it reads makes no difference."""
+    exam = make_exam(
+        settings={"result_serializer": serializer, "accept_content": ["json", "pickle"]}
+    )
+    exam.backend += query
+    exam.app = exam.make_app()
+    waits = exam.app.backend.result_consumer
+    want = waits.want
+
+    def want_late(result: Any) -> None:
+        store(exam, "between")
+        want(result)
+
+    monkeypatch.setattr(waits, "want", want_late)
+    assert exam.app.AsyncResult("between").get(timeout=10) == 7
+    monkeypatch.setattr(waits, "want", want)
+
+    def store_late() -> None:
+        wait_for(lambda: listeners(exam, "after"))
+        store(exam, "after")
+
+    thread = threading.Thread(target=store_late)
+    thread.start()
+    try:
+        assert exam.app.AsyncResult("after").get(timeout=10) == 7
+    finally:
+        thread.join()
+
+
 def test_who_begins_as_the_connection_breaks_waits_on_the_next(exam: BackendExam) -> None:
     """At once something is not wanted any more, something is wanted anew, and the line is dead."""
     waits = exam.app.backend.result_consumer
