@@ -122,7 +122,7 @@ def test_closed_while_the_keeper_gives_back(own_broker: Broker) -> None:
     channel = connection.default_channel
     own_broker.consumer(channel, "q", inbox, prefetch_count=1)
     DrainPump(connection).until(inbox.has(1))
-    wait_for(lambda: not own_broker.client.zcard("feed.claimed:{q}"))
+    wait_for(lambda: not claimed(own_broker))
     with channel.connection.cycle.midst:
         channel.waiter.step()
     wait_for(lambda: claimed(own_broker) == 1)
