@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import pytest
 
 from phonon_kombu.thoonk import Job, Queue, Thoonk
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_for
 
 from .lossy import LossyLine
+
+
+@pytest.fixture(autouse=True)
+def listeners(redis_server: RedisServer) -> Iterator[Callable[[], list[Any]]]:
+    """The connections that listen and did not when the test began; when it ends there is none."""
+
+    def now() -> dict[str, Any]:
+        clients = redis_server.client().client_list()
+        return {one["id"]: one for one in clients if int(one["sub"]) + int(one["psub"])}
+
+    if redis_server.is_fake:  # it does not tell
+        yield list
+        return
+    before = now()
+
+    def found() -> list[Any]:
+        return [one for id, one in now().items() if id not in before]
+
+    yield found
+    try:
+        wait_for(lambda: not found())
+    except AssertionError:
+        pytest.fail(f"somebody listens still: {found()}")
 
 
 @pytest.fixture

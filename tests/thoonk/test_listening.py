@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
@@ -19,6 +20,9 @@ from tests.servers import RedisServer, wait_for
 
 from .lossy import LossyLine
 from .test_events import Told
+
+#: Of the fixture ``listeners``.
+Listeners = Callable[[], list[Any]]
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -103,7 +107,7 @@ def print_nothing(*given: Any) -> None:
     """A handler."""
 
 
-def test_closing_while_it_connects_again(thoonk: Thoonk, redis_client: redis.Redis) -> None:
+def test_closing_while_it_connects_again(thoonk: Thoonk, listeners: Listeners) -> None:
     """It is over at once, and no connection is left."""
     notices = thoonk.listen("publish")
     notices._connection._sock.shutdown(socket.SHUT_RDWR)
@@ -118,10 +122,10 @@ def test_closing_while_it_connects_again(thoonk: Thoonk, redis_client: redis.Red
     with pytest.raises(Empty, match="closed"):
         notices.get()
     assert time.monotonic() - started < 5
-    wait_for(lambda: not listeners(redis_client))
+    wait_for(lambda: not listeners())
 
 
-def test_closing_while_it_connects_again_in_asyncio(url: str, redis_client: redis.Redis) -> None:
+def test_closing_while_it_connects_again_in_asyncio(url: str, listeners: Listeners) -> None:
     async def body() -> None:
         async with aio.Thoonk(url) as mine:
             notices = await mine.listen("publish").__aenter__()
@@ -139,7 +143,7 @@ def test_closing_while_it_connects_again_in_asyncio(url: str, redis_client: redi
             await live.close()
             with pytest.raises(Empty, match="closed"):
                 await live.get()
-            await until(lambda: not listeners(redis_client))
+            await until(lambda: not listeners())
 
     asyncio.run(asyncio.wait_for(body(), 10))
 
@@ -192,7 +196,7 @@ def test_gaps_alone(far: Thoonk, thoonk: Thoonk, line: LossyLine) -> None:
 
 
 def test_handlers_registered_together_have_one_listener(
-    url: str, other: Thoonk, redis_client: redis.Redis, redis_server: RedisServer
+    url: str, other: Thoonk, listeners: Listeners, redis_server: RedisServer
 ) -> None:
     told = Told()
 
@@ -201,18 +205,18 @@ def test_handlers_registered_together_have_one_listener(
             kinds = ("publish", "retract", "edit")
             await asyncio.gather(*(mine.register_handler(kind, told(kind)) for kind in kinds))
             if not redis_server.is_fake:  # it does not tell who listens
-                assert len(listeners(redis_client)) == 1
+                assert len(listeners()) == 1
             feed = await asyncio.to_thread(other.feed, "f")
             await asyncio.to_thread(lambda: feed.retract(feed.publish("x", id="a")))
             await until(lambda: len(told) >= 2)
             assert [entry[0] for entry in told] == ["publish", "retract"]
-        await until(lambda: not listeners(redis_client))
+        await until(lambda: not listeners())
 
     asyncio.run(asyncio.wait_for(body(), 20))
 
 
 @pytest.mark.parametrize("when", ["in a handler", "reconnecting"])
-def test_an_asyncio_session_is_closed(url: str, redis_client: redis.Redis, when: str) -> None:
+def test_an_asyncio_session_is_closed(url: str, listeners: Listeners, when: str) -> None:
     """Its listener ends, whatever it is doing, and its connection is closed."""
 
     async def body() -> None:
@@ -243,7 +247,7 @@ def test_an_asyncio_session_is_closed(url: str, redis_client: redis.Redis, when:
             await asyncio.wait_for(close(), 5)
         await asyncio.wait_for(done.wait(), 5)
         await asyncio.wait_for(asyncio.wait([listener]), 5)
-        await until(lambda: not listeners(redis_client))
+        await until(lambda: not listeners())
         await mine.close()
 
     asyncio.run(asyncio.wait_for(body(), 20))
@@ -267,11 +271,6 @@ def test_a_handler_that_is_cancelled_is_one_that_fails(
 
     asyncio.run(asyncio.wait_for(body(), 10))
     assert "CancelledError" in caplog.text
-
-
-def listeners(client: redis.Redis) -> list[Any]:
-    """The connections that have subscribed to something."""
-    return [c for c in client.client_list() if int(c["sub"]) + int(c["psub"])]
 
 
 async def until(condition: Any) -> None:
