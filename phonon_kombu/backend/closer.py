@@ -18,6 +18,7 @@ from celery.exceptions import ChordError
 from celery.result import GroupResult, result_from_tuple
 from kombu.exceptions import OperationalError
 from kombu.serialization import loads, prepare_accept_content
+from kombu.utils.functional import maybe_list
 from kombu.utils.objects import cached_property
 
 from ..errors import ConfigurationError
@@ -117,6 +118,7 @@ class Closing(Pointing):
     def _fail_body(self, callback: Any, error: ChordError) -> None:
         """The body will never run. Of a body that is a chord, which is not open, the body fails in
         its turn; and of a chord around this one the parts that would have ended with it."""
+        _leave_errbacks_to_chords_around(callback)
         self.chord_error_from_stack(callback, error)
         if isinstance(callback, chord):
             self._fail_body(maybe_signature(callback.body, app=self.app), error)
@@ -264,6 +266,21 @@ def ends(signature: Any) -> Iterator[Any]:
         yield from ends(signature.body)
     else:
         yield signature
+
+
+def _leave_errbacks_to_chords_around(callback: Any) -> None:
+    """Take away the error callbacks that a chord around this one has, too: it fails next and calls
+    them. Celery's ``chord.link_error()`` links to the chords in the header what it is given."""
+    parts = list(ends(callback))
+    theirs = [one for part in parts for one in _errbacks(part.options.get("chord"))]
+    for signature in (callback, *parts):
+        own = _errbacks(signature)
+        if own:
+            signature.options["link_error"] = [one for one in own if one not in theirs]
+
+
+def _errbacks(signature: Any) -> list[Any]:
+    return maybe_list((signature or {}).get("options", {}).get("link_error")) or []
 
 
 def _call(function: Any, *args: Any) -> Any:

@@ -176,6 +176,44 @@ def test_a_body_that_cannot_run_fails_for_all_who_were_to_follow(running: Backen
         assert not running.counts(tag, "body")
 
 
+def test_an_error_callback_that_reaches_chords_in_the_header_is_called_once(
+    running: BackendExam,
+) -> None:
+    """Celery links it to their bodies, too. It is called when the chord fails that it was given."""
+
+    def total() -> Any:
+        return sig(running, "total")  # anew each time: who links to one links to all its places
+
+    bodies = {
+        "a task": total(),
+        "a group": group(total(), total()),
+        "a chain": chain(total(), sig(running, "add", 1)),
+        "a chord around": total(),
+        "a chord": chord([total(), total()], total()),
+    }
+    results = {}
+    for name, body in bodies.items():
+        tag = f"once {name}"
+        inner = chord([sig(running, "part", tag), sig(running, "part_failing", tag)], body)
+        if name == "a chord around":
+            inner = chord([inner, sig(running, "part", tag)], total())
+        work = chord([inner, sig(running, "part", tag)], sig(running, "body", tag=tag))
+        work.link_error(sig(running, "errback", tag=tag))
+        results[tag] = work.apply_async()
+    for tag, result in results.items():
+        until(
+            lambda tag=tag, id=result.id: (
+                running.counts(tag, "errback") and running.app.backend.get_state(id) == "FAILURE"
+            ),
+            lambda tag=tag, id=result.id: f"{tag}: {running.app.backend.get_state(id)}",
+        )
+    # Whatever else was to be called has been called by the time that this is done.
+    assert chord(parts(running, "then", 2))(sig(running, "body", tag="then")).get(timeout=60)
+    for tag in results:
+        assert sum(running.counts(tag, "errback").values()) == 1, tag
+        assert not running.counts(tag, "body")
+
+
 def test_stamps_reach_the_parts(running: BackendExam) -> None:
     work = chord(parts(running, "stamped", 3), sig(running, "body", tag="stamped"))
     work.stamp(shift="night")
