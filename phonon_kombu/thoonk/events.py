@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 from ..errors import ConfigurationError
 from ..store.client import fork_epoch
@@ -57,6 +58,8 @@ class Listener:
         self._handlers = Handlers()
         self._subscription: Subscription | None = None
         self._thread: threading.Thread | None = None
+        #: Those that listen or have listened; not one whose handler has closed the session.
+        self._threads: WeakSet[threading.Thread] = WeakSet()
         self._epoch = fork_epoch()
 
     def register(self, name: str, handler: Handler, feed: str | None) -> None:
@@ -82,12 +85,15 @@ class Listener:
 
     def _listen(self) -> None:
         with self._lock:
+            if self._thread is None and threading.current_thread() in self._threads:
+                return  # a handler, while the session closes: nobody would close a new one
             if self._thread is None or not self._thread.is_alive():
                 subscription = Subscription(self._session, self._handlers.topics())
                 self._subscription = subscription
                 self._thread = threading.Thread(
                     target=self._run, args=(subscription,), name="thoonk-listener", daemon=True
                 )
+                self._threads.add(self._thread)
                 self._thread.start()
                 return
             subscription, thread = self._subscription, self._thread  # type: ignore[assignment]
@@ -114,6 +120,7 @@ class Listener:
         with self._lock:
             subscription, thread = self._subscription, self._thread
             self._subscription = self._thread = None
+            self._threads.discard(threading.current_thread())
         if subscription is not None:
             subscription.close()
         if thread is not None and thread is not threading.current_thread():
@@ -127,3 +134,4 @@ class Listener:
             if self._subscription is not None:
                 self._subscription.after_fork()
             self._subscription = self._thread = None
+            self._threads = WeakSet()

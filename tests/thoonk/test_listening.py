@@ -277,3 +277,72 @@ async def until(condition: Any) -> None:
     """Give way until it comes true."""
     while not condition():
         await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("closer", ["another thread", "the handler"])
+def test_a_handler_registers_another_while_the_session_closes(
+    thoonk: Thoonk, other: Thoonk, listeners: Listeners, closer: str
+) -> None:
+    """It stays registered, and no thread listens on for a session that is closed.
+
+    A handler that has closed the session itself and goes on with it is heard again, as is anybody.
+    """
+    called, go, done, told = threading.Event(), threading.Event(), threading.Event(), Told()
+
+    def on_publish(feed: str, item: str, id: str) -> None:
+        if closer == "the handler":
+            thoonk.close()
+        called.set()
+        assert go.wait(10)
+        thoonk.register_handler("retract", told("retract"))
+        done.set()
+
+    thoonk.register_handler("publish", on_publish)
+    feed = other.feed("f")
+    feed.publish("x", id="a")
+    assert called.wait(10)
+    if closer == "the handler":
+        go.set()
+        assert done.wait(10)
+    else:
+        closing = threading.Thread(target=thoonk.close)
+        closing.start()
+        wait_for(lambda: thoonk._listener._thread is None)
+        go.set()
+        closing.join(10)
+        assert done.is_set() and not listeners()
+        thoonk.remove_handler("publish", on_publish)
+        thoonk.register_handler("create", told("create"))
+    feed.retract("a")
+    wait_for(lambda: told == [("retract", "f", "a")])
+
+
+def test_the_same_while_an_asyncio_session_closes(
+    url: str, other: Thoonk, listeners: Listeners
+) -> None:
+    """Its handler is cancelled; this one goes on nevertheless."""
+
+    async def main() -> None:
+        told = Told()
+        called = asyncio.Event()
+        mine = aio.Thoonk(url)
+
+        async def on_publish(feed: str, item: str, id: str) -> None:
+            called.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(10)
+            await mine.register_handler("retract", told("retract"))
+
+        await mine.register_handler("publish", on_publish)
+        await asyncio.to_thread(lambda: other.feed("f").publish("x", id="a"))
+        await called.wait()
+        await asyncio.wait_for(mine.close(), 10)
+        assert not await asyncio.to_thread(listeners)
+        await mine.register_handler("create", told("create"))
+        await asyncio.to_thread(lambda: other.feed("f").retract("a"))
+        while not told:
+            await asyncio.sleep(0.01)
+        assert told == [("retract", "f", "a")]
+        await mine.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))

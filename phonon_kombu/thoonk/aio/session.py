@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any
+from weakref import WeakSet
 
 import redis
 import redis.asyncio
@@ -57,6 +58,8 @@ class Thoonk(Catalog, Membership, AsyncClosing):
         self._handlers = Handlers()
         self._subscription: Subscription | None = None
         self._listener: asyncio.Task[None] | None = None
+        #: Those that listen or have listened; not one whose handler has closed the session.
+        self._listeners: WeakSet[asyncio.Task[None]] = WeakSet()
         self._starting = asyncio.Lock()
 
     def __getattr__(self, name: str) -> Any:
@@ -133,6 +136,8 @@ class Thoonk(Catalog, Membership, AsyncClosing):
         self._handlers.add(name, handler, feed)
         try:
             async with self._starting:
+                if self._listener is None and asyncio.current_task() in self._listeners:
+                    return  # a handler, while the session closes: nobody would close a new one
                 subscription = await self._listen()
             if asyncio.current_task() is not self._listener:
                 await subscription.wait_confirmed()
@@ -149,6 +154,7 @@ class Thoonk(Catalog, Membership, AsyncClosing):
         subscription = await Subscription(self, self._handlers.topics()).__aenter__()
         self._subscription = subscription
         self._listener = asyncio.ensure_future(self._run(subscription))
+        self._listeners.add(self._listener)
         return subscription
 
     async def remove_handler(self, name: str, handler: Handler, feed: str | None = None) -> None:
@@ -184,6 +190,7 @@ class Thoonk(Catalog, Membership, AsyncClosing):
         """Close all connections. Claims stay claimed; using the session again connects anew."""
         listener, self._listener = self._listener, None
         subscription, self._subscription = self._subscription, None
+        self._listeners.discard(asyncio.current_task())  # type: ignore[arg-type]
         if subscription is not None:
             await subscription.close()  # a listener that is not cancelled, or not yet, ends with it
         if listener is not None and listener is not asyncio.current_task():
