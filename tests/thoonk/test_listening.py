@@ -340,8 +340,7 @@ def test_the_same_while_an_asyncio_session_closes(
         assert not await asyncio.to_thread(listeners)
         await mine.register_handler("create", told("create"))
         await asyncio.to_thread(lambda: other.feed("f").retract("a"))
-        while not told:
-            await asyncio.sleep(0.01)
+        await until(lambda: told)
         assert told == [("retract", "f", "a")]
         await mine.close()
 
